@@ -1,0 +1,1 @@
+"""Federated training of an image classifier over sites that keep their images."""

@@ -1,0 +1,42 @@
+"""Errors a user can cause. Each is one sentence; every program catches them at one place."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: a sentence that names the file, key or client and says what to do."""
+
+    exit_code = 2
+
+
+class RunFailed(UserError):
+    """The run could not go on, or ended without a usable result."""
+
+    exit_code = 1
+
+
+class TooFewClients(UserError):
+    """Not enough clients came within `client-wait` seconds."""
+
+    exit_code = 3
+
+
+class PortInUse(UserError):
+    """Somebody else listens on the port."""
+
+    exit_code = 4
+
+
+def run_program(name: str, main: Callable[[], int]) -> None:
+    """Run `main` and exit with its code; a `UserError` becomes one sentence on stderr and its exit code."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr, flush=True)
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,121 @@
+"""What server and clients say to one another: message types, record names, and the site's description.
+
+Everything travels in Flower's public records. Nothing here carries an image or a file name.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+DESCRIBE = "query.describe"  # server asks a site what it holds
+INITIAL = "query.initial"  # server asks one client for the first model
+REFUSE = "query.refuse"  # server tells a site why it cannot take part
+ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
+NUM_EXAMPLES, CONFUSION = "num-examples", "confusion"
+
+
+def pack(weights: Sequence[np.ndarray]) -> ArrayRecord:
+    """Weights as one flat float32 vector: one object to send instead of one a layer (20 times fewer calls)."""
+    flat = np.concatenate([np.asarray(w, dtype=np.float32).ravel() for w in weights])
+    return ArrayRecord({"weights": Array(flat)})
+
+
+def unpack(record: ArrayRecord) -> np.ndarray:
+    """The flat float32 vector that `pack` made, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        When the record holds anything but one one-dimensional vector.
+    """
+    arrays = [array.numpy() for array in record.values()]
+    if len(arrays) != 1 or arrays[0].ndim != 1:
+        raise ValueError(f"expected one flat vector of weights, got shapes {[a.shape for a in arrays]}")
+    return arrays[0].astype(np.float32, copy=False)
+
+
+def split_flat(flat: np.ndarray, shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Cut a flat vector into arrays of `shapes`, in order (views, no copies)."""
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    if sum(sizes) != flat.size:
+        raise ValueError(f"the model has {sum(sizes)} weights, the vector {flat.size}")
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    return [part.reshape(tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@dataclass
+class Site:
+    """What one site says of itself: numbers and class names only.
+
+    Attributes
+    ----------
+    classes : names of its classes; `train_counts` and `validation_counts` follow their order.
+    channels : 1 (grey) or 3 (RGB), as its images are.
+    pixel_count, pixel_sum, pixel_square_sum : of its training images scaled to 0..1, per channel; from these the
+        federation's mean and deviation come.
+    unreadable : number of files that were skipped.
+    synthetic : True when the images are made up; `synthetic_reason` says why.
+    """
+
+    client_id: str
+    classes: list[str]
+    train_counts: list[int]
+    validation_counts: list[int]
+    channels: int
+    pixel_count: int
+    pixel_sum: list[float]
+    pixel_square_sum: list[float]
+    unreadable: int = 0
+    synthetic: bool = False
+    synthetic_reason: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_record(self) -> ConfigRecord:
+        """This description as a record; `from_record` reads it back."""
+        values: dict[str, Any] = dict(vars(self))
+        values["versions"] = [f"{name}={version}" for name, version in self.versions.items()]
+        return ConfigRecord(values)
+
+    @classmethod
+    def from_record(cls, record: ConfigRecord) -> Site:
+        """Read a description.
+
+        Raises
+        ------
+        ValueError
+            When a field is missing or its type or length does not fit.
+        """
+        try:
+            values: dict[str, Any] = {name: record[name] for name in cls.__dataclass_fields__}
+        except KeyError as error:
+            raise ValueError(f"the site's description has no field {error.args[0]!r}") from error
+        values["versions"] = dict(item.split("=", 1) for item in values["versions"])
+        site = cls(**values)
+        classes = len(site.classes)
+        if not classes or len(site.train_counts) != classes or len(site.validation_counts) != classes:
+            raise ValueError("the site's description does not give one count a class")
+        if site.channels not in (1, 3) or len(site.pixel_sum) != site.channels:
+            raise ValueError("the site's description does not give one pixel sum a channel")
+        return site
+
+    @property
+    def num_train(self) -> int:
+        """Number of training images."""
+        return sum(self.train_counts)
+
+    @property
+    def num_validation(self) -> int:
+        """Number of validation images."""
+        return sum(self.validation_counts)
+
+
+def metric_reply(metrics: dict[str, Any], arrays: ArrayRecord | None = None) -> RecordDict:
+    """A reply's content: one MetricRecord and, after training, one ArrayRecord. No ConfigRecord: it costs a call."""
+    records: dict[str, Any] = {METRICS: MetricRecord(metrics)}
+    if arrays is not None:
+        records[ARRAYS] = arrays
+    return RecordDict(records)
