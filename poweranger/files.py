@@ -1,0 +1,43 @@
+"""Writing files that others read: replaced atomically, readable by their owner only."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def make_private_folder(path: Path) -> Path:
+    """Create `path` and what is missing above it, 0700; an existing folder is left as it is."""
+    for folder in reversed([path, *path.parents]):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Let `write` fill a new file, 0600, and put it in the place of `path` in one step.
+
+    A reader sees the old content or the new, never a part. `durable` also survives a power cut (costs an fsync);
+    without it the content may be lost then, which suits what is only of interest while the process lives.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Point the symbolic link `link` at `target` (relative to the link's folder) in one step."""
+    beside = link.with_name(f".{link.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(beside, link)

@@ -1,0 +1,278 @@
+"""The results folder: one folder a run, with its tables, snapshots, `run.toml` and `progress.json`.
+
+    results/runs/<run>/metrics/*.csv  models/round_001.npz  run.toml  progress.json
+    results/metrics, results/models   links to the newest run's folders
+
+One process writes a run; any number read it. Rows and snapshots of a round are written together when the round is
+complete, and `rounds_done` in `run.toml` last: after a kill at any moment, what goes beyond it is cut off on resume.
+"""
+from __future__ import annotations
+
+import csv
+import datetime
+import fcntl
+import io
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import tomli_w
+
+from poweranger.errors import UserError
+from poweranger.files import make_private_folder, replace_file, replace_link
+
+FIT, EVAL = "fit", "eval"
+TABLES: dict[str, tuple[str, ...]] = {  # file name -> its fixed first columns
+    "fit_metrics": ("round",),
+    "eval_metrics": ("round", "loss"),
+    "fit_client_metrics": ("round", "client_id", "num_examples"),
+    "eval_client_metrics": ("round", "client_id", "num_examples", "loss"),
+    "participation": ("round", "phase", "client_id", "outcome", "seconds", "reason"),
+    "confusion": ("round", "true_class"),
+}
+Row = Mapping[str, object]
+
+
+class Table:
+    """A CSV file (RFC 4180) with one column a metric; a row stands in it whole or not at all."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self._columns = list(columns)
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self._columns = next(csv.reader(file), self._columns)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows; a metric that is new widens the header by rewriting the file atomically."""
+        new = list(dict.fromkeys(name for row in rows for name in row if name not in self._columns))
+        if new or not self.path.exists():
+            old = self.read() if self.path.exists() else []
+            self._columns += new
+            self._rewrite(old)
+        data = self._lines(rows)
+        if not data:
+            return
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                written = os.write(descriptor, data)
+            except OSError:
+                written = 0
+            if written != len(data):  # a full disk: no half row stays behind
+                os.ftruncate(descriptor, size)
+                raise OSError(f"{self.path}: the disk is full, the rows of this round could not be written")
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> list[dict[str, str]]:
+        """All whole rows as text; empty when the file is absent."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if None not in row.values()]
+
+    def cut_after(self, last_round: int) -> None:
+        """Drop the rows of rounds after `last_round`."""
+        if self.path.exists():
+            self._rewrite([row for row in self.read() if row["round"].isdigit() and int(row["round"]) <= last_round])
+
+    def _rewrite(self, rows: Iterable[Row]) -> None:
+        header = self._lines([dict(zip(self._columns, self._columns, strict=True))])
+        data = header + self._lines(rows)
+        replace_file(self.path, lambda file: file.write(data))
+
+    def _lines(self, rows: Iterable[Row]) -> bytes:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="")
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        return text.getvalue().encode("utf-8", "replace")
+
+
+class Run:
+    """One run's folder, as its writer sees it. `info` is the content of `run.toml`."""
+
+    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+        self.path, self.info = path, info
+        self.tables = {name: Table(path / "metrics" / f"{name}.csv", columns) for name, columns in TABLES.items()}
+        self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise UserError(f"run {path.name} is being written by another server: stop that one first") from None
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its folder's."""
+        return self.path.name
+
+    @classmethod
+    def create(cls, results: Path, word: str, config: Mapping[str, Any]) -> Run:
+        """Make a new run's folder, named by the UTC start time and `word`, and point the links at it."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", word):
+            raise UserError(f"run name {word!r} is not allowed: letters, digits, '.', '_' and '-', 64 at most")
+        start = now()
+        stem = name = f"{start:%Y%m%d-%H%M%S}-{word}"
+        try:
+            runs = make_private_folder(results / "runs")
+            for attempt in range(2, 100):  # two runs within one second
+                try:
+                    (runs / name).mkdir(mode=0o700)
+                    break
+                except FileExistsError:
+                    name = f"{stem}-{attempt}"
+            for folder in ("metrics", "models"):
+                (runs / name / folder).mkdir(mode=0o700)
+                _point(results / folder, runs / name / folder)
+            run = cls(runs / name, {"run": name, "start": start, "rounds_done": 0, "config": dict(config)})
+            for table in run.tables.values():
+                table.append([])
+            run.update(outcome="running", **_writer())
+        except OSError as error:
+            raise UserError(f"{results} cannot be written ({error.strerror or error}): give this user the right to, or make room") from None
+        return run
+
+    @classmethod
+    def resume(cls, results: Path, name: str) -> Run:
+        """Open a run to go on after its last complete round; what goes beyond that is cut off.
+
+        Raises
+        ------
+        UserError
+            When there is no such run, its files are damaged, or it is still being written.
+        """
+        path = results / "runs" / Path(name).name
+        if not (path / "run.toml").is_file():
+            newest = ", ".join(run.name for run in list_runs(results)[:3]) or "none yet"
+            raise UserError(f"there is no run {name!r} in {results / 'runs'} (newest: {newest})")
+        info = read_info(path)
+        if "federation" not in info or not (path / "models" / "round_000.npz").is_file():
+            raise UserError(f"run {path.name} ended before its first model was made: start a new run instead")
+        run = cls(path, info)
+        done = int(info["rounds_done"])
+        for table in run.tables.values():
+            table.cut_after(done)
+        for number, snapshot in snapshots(path).items():
+            if number > done:
+                snapshot.unlink()
+        for folder in ("metrics", "models"):
+            _point(results / folder, path / folder)
+        info.pop("end", None)
+        info.pop("reason", None)
+        run.update(outcome="running", resumed=[*info.get("resumed", []), now()], **_writer())
+        return run
+
+    def update(self, **values: Any) -> None:
+        """Set values in `run.toml` and write it."""
+        self.info.update(values)
+        content = tomli_w.dumps(_ordered(self.info)).encode()
+        replace_file(self.path / "run.toml", lambda file: file.write(content))
+
+    def progress(self, values: Mapping[str, Any]) -> None:
+        """Replace `progress.json`. Not durable: it is of interest only while the run goes."""
+        content = json.dumps({"run": self.name, "updated": now().isoformat(timespec="milliseconds"), **values}).encode()
+        replace_file(self.path / "progress.json", lambda file: file.write(content), durable=False)
+
+    def save_snapshot(self, number: int, weights: Sequence[np.ndarray]) -> None:
+        """Write `models/round_NNN.npz`, loadable by `numpy.load` without pickle; `weights` in the model's order."""
+        path = self.path / "models" / f"round_{number:03d}.npz"
+        replace_file(path, lambda file: np.savez(file, *weights))
+
+    def commit_round(self, number: int, rows: Mapping[str, Sequence[Row]], weights: Sequence[np.ndarray] | None) -> None:
+        """Write everything of a complete round; without `weights` (a failed round) there is no snapshot."""
+        if weights is not None:
+            self.save_snapshot(number, weights)
+        for name, table in self.tables.items():
+            table.append(rows.get(name, ()))
+        self.update(rounds_done=number)
+
+    def last_weights(self) -> tuple[int, list[np.ndarray]]:
+        """Number and arrays of the newest snapshot."""
+        number, path = max(snapshots(self.path).items())
+        return number, load_weights(path)
+
+    def close(self, outcome: str, reason: str = "") -> None:
+        """Record how the run ended: `finished`, `failed` or `stopped`."""
+        self.update(outcome=outcome, end=now(), **({"reason": reason} if reason else {}))
+        os.close(self._lock)
+
+
+def now() -> datetime.datetime:
+    """The current time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+def list_runs(results: Path) -> list[Path]:
+    """The folders of all runs, newest first."""
+    runs = results / "runs"
+    return sorted((path for path in runs.iterdir() if (path / "run.toml").is_file()), reverse=True) if runs.is_dir() else []
+
+
+def read_info(run: Path) -> dict[str, Any]:
+    """The content of a run's `run.toml`; a run whose server is gone without a word has the outcome `interrupted`."""
+    path = run / "run.toml"
+    try:
+        info = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if info.get("outcome") == "running" and not _alive(info):
+        info["outcome"] = "interrupted"
+    return info
+
+
+def snapshots(run: Path) -> dict[int, Path]:
+    """The snapshots of a run by round number."""
+    found = ((re.fullmatch(r"round_(\d+)\.npz", path.name), path) for path in (run / "models").iterdir())
+    return {int(match[1]): path for match, path in found if match}
+
+
+def load_weights(path: Path) -> list[np.ndarray]:
+    """The arrays of a snapshot, in the order of `model.get_weights()`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return [archive[f"arr_{i}"] for i in range(len(archive.files))]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path} is no readable snapshot: {error}") from None
+
+
+def _writer() -> dict[str, Any]:
+    """Who writes: by pid and start time, so that a recycled pid is not taken for it."""
+    return {"pid": os.getpid(), "pid_start": psutil.Process().create_time()}
+
+
+def _alive(info: Mapping[str, Any]) -> bool:
+    try:
+        return abs(psutil.Process(info["pid"]).create_time() - info["pid_start"]) < 1
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+
+
+def _point(link: Path, folder: Path) -> None:
+    if link.is_dir() and not link.is_symlink():
+        raise UserError(f"{link} is a folder where a link to the newest run belongs: move it away")
+    replace_link(link, folder)
+
+
+def _ordered(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values first, then the tables: TOML would put a value behind a table into that table."""
+    return dict(sorted(info.items(), key=lambda item: isinstance(item[1], (dict, list)) and _is_table(item[1])))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) or bool(value and isinstance(value[0], dict))
+
+
+def _cell(value: object) -> object:
+    """An unknown number is an empty cell."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return value

@@ -1,0 +1,135 @@
+"""One run from handshake to last round, on whatever grid it is given."""
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from poweranger.errors import RunFailed, UserError
+from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, split_flat, unpack
+from poweranger.results import Run
+from poweranger.run_config import KEYS
+from poweranger.server.exchange import Exchange, Stopped
+from poweranger.server.federation import Federation, form_federation
+from poweranger.server.sites import Sites
+from poweranger.server.strategy import SaveableFedAvg, Session
+
+
+def log(text: str) -> None:
+    """One line for whoever reads the server's output."""
+    print(text, flush=True)
+
+
+def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
+    """Run the federation on `grid` and close `run` with its outcome.
+
+    Raises
+    ------
+    UserError
+        What made the run fail, after it has been recorded.
+    Stopped
+        When `stop` was set.
+    """
+    try:
+        _conduct(grid, run, config, stop)
+    except Stopped:
+        _close(run, "stopped", "ended by its user")
+        raise
+    except UserError as error:
+        _close(run, "failed", str(error))
+        raise
+    except BaseException as error:
+        _close(run, "failed", f"{type(error).__name__}: {error}")
+        raise
+    _close(run, "finished")
+
+
+def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
+    exchange = Exchange(grid, stop, log)
+    sites = Sites(exchange, config, log)
+    rounds, done = config["num-server-rounds"], run.info["rounds_done"]
+
+    def report() -> None:
+        names = [site.client_id for site in sites.sites()]
+        run.progress({"phase": "waiting", "round": done, "rounds": rounds, "connected": names, "refused": sites.refused})
+
+    sites.on_change = report
+    report()
+    if "federation" in run.info:
+        federation = sites.federation = Federation.from_dict(run.info["federation"])
+        number, weights = run.last_weights()
+        log(f"run {run.name} goes on after round {done} of {rounds}" + ("" if number == done else f" with the model of round {number}"))
+        sites.wait_for(config["min-available-clients"], settle=True)
+    else:
+        weights = None
+        log(f"run {run.name}: {rounds} rounds")
+        sites.wait_for(config["min-available-clients"], settle=True)
+        federation = sites.federation = form_federation(sites.sites(), config)
+    sites.on_change = lambda: _record_sites(run, sites)
+    run.update(federation=federation.to_dict())
+    _record_sites(run, sites)
+    colour = "grey" if federation.channels == 1 else "RGB"
+    log(f"{len(federation.classes)} classes: {', '.join(federation.classes)}; {colour}, {federation.image_size} pixels; "
+        f"{sum(federation.class_counts)} training images" + ("; SYNTHETIC DATA" if federation.synthetic else ""))
+    if weights is None:
+        weights = _initial_weights(exchange, sites, config, federation, run)
+        run.save_snapshot(0, weights)
+    shapes = [tuple(array.shape) for array in weights]
+    session = Session(run, sites, exchange, federation, config, shapes, log, first_round=done + 1)
+    strategy = SaveableFedAvg(session)
+    strategy.start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
+
+
+def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any], federation: Federation, run: Run) -> list[Any]:
+    """The first model, made by one client from the seed: the server has no TensorFlow."""
+    values = {key.name: config[key.name] for key in KEYS if key.reader == "clients"}
+    values |= {"classes": federation.classes, "channels": federation.channels, "mean": federation.mean, "std": federation.std, "run": run.name}
+    reasons = []
+    for client_id, node in sorted(sites.free().items()):
+        message = Message(RecordDict({CONFIG: ConfigRecord(values)}), dst_node_id=node, message_type=INITIAL)
+        (answer,) = exchange.ask([message], {node: client_id}, "first model", deadline=config["round-deadline"], grace=0)
+        if answer.message is not None:
+            content = answer.message.content
+            shapes = [[int(n) for n in shape.split(",") if n] for shape in content.config_records[CONFIG]["shapes"]]
+            return split_flat(unpack(content.array_records[ARRAYS]), shapes)
+        reasons.append(f"{client_id}: {answer.reason}")
+    raise RunFailed("no client could make the first model: " + "; ".join(reasons))
+
+
+def _record_sites(run: Run, sites: Sites) -> None:
+    """Keep the table of sites in `run.toml` true."""
+    table = dict(run.info.get("sites", {}))
+    versions = dict(run.info.get("versions", {})) or _versions()
+    for site in sites.sites():
+        table[site.client_id] = {
+            "train": site.num_train, "validation": site.num_validation, "unreadable": site.unreadable, "channels": site.channels,
+            "synthetic": site.synthetic, "synthetic_reason": site.synthetic_reason,
+            "train_counts": dict(zip(site.classes, site.train_counts, strict=True)),
+            "validation_counts": dict(zip(site.classes, site.validation_counts, strict=True)),
+        }
+        versions |= {name: text for name, text in site.versions.items() if name not in versions}
+    made_up = sorted(name for name, row in table.items() if row["synthetic"])
+    values = {"clients": sorted(table), "synthetic": made_up, "refused": dict(sites.refused), "versions": versions, "sites": table}
+    if any(run.info.get(name) != value for name, value in values.items()):
+        run.update(**values)
+
+
+def _versions() -> dict[str, str]:
+    names = {"poweranger": "federated-health", "flwr": "flwr", "numpy": "numpy"}
+    found = {"python": sys.version.split()[0]}
+    for name, package in names.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:  # run from a clone that is not installed
+            continue
+    return found
+
+
+def _close(run: Run, outcome: str, reason: str = "") -> None:
+    run.close(outcome, reason)
+    run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [], "reason": reason})

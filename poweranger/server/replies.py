@@ -1,0 +1,76 @@
+"""Guards: what a reply must be before it may touch the global model or a figure. Pure functions."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Message, MetricRecord
+
+from poweranger.messages import ARRAYS, CONFUSION, METRICS, NUM_EXAMPLES, unpack
+
+
+class Unusable(ValueError):
+    """Why a reply is excluded, as a sentence."""
+
+
+@dataclass
+class Figures:
+    """The numbers of one reply.
+
+    Attributes
+    ----------
+    metrics : scalars by column name; a value may be NaN (it is then left out of the mean).
+    confusion : (C, C) counts, true by predicted class; None when the client sent none.
+    """
+
+    num_examples: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    confusion: np.ndarray | None = None
+
+
+def read_weights(reply: Message, size: int) -> np.ndarray:
+    """The flat float32 weights of a training reply.
+
+    Raises
+    ------
+    Unusable
+        When they are missing, of another size than `size`, or not finite.
+    """
+    try:
+        flat = unpack(reply.content.array_records[ARRAYS])
+    except (KeyError, ValueError) as error:
+        raise Unusable(f"it sent no usable weights: {error}") from None
+    if flat.size != size:
+        raise Unusable(f"it sent {flat.size} weights, the model has {size}")
+    bad = int(flat.size - np.isfinite(flat).sum())
+    if bad:
+        raise Unusable(f"{bad} of its {size} weights are NaN or infinite")
+    return flat
+
+
+def read_figures(reply: Message, num_classes: int) -> Figures:
+    """The numbers of a reply.
+
+    Raises
+    ------
+    Unusable
+        When the number of examples is missing, zero or no number, or the confusion counts do not fit the classes.
+    """
+    record: Any = reply.content.metric_records.get(METRICS, MetricRecord())
+    count = record.get(NUM_EXAMPLES)
+    if not isinstance(count, (int, float)) or not math.isfinite(count) or count < 0:
+        raise Unusable(f"it sent no usable {NUM_EXAMPLES} ({count!r})")
+    if count == 0:
+        raise Unusable("it used 0 examples")
+    figures = Figures(int(count))
+    for name, value in record.items():
+        if name == CONFUSION:
+            counts = np.asarray(value)
+            if counts.shape != (num_classes**2,) or (counts < 0).any():
+                raise Unusable(f"its confusion counts do not fit {num_classes} classes")
+            figures.confusion = counts.reshape(num_classes, num_classes)
+        elif name != NUM_EXAMPLES and not isinstance(value, list):
+            figures.metrics[name.replace("-", "_")] = float(value)
+    return figures

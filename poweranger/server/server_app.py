@@ -1,0 +1,123 @@
+"""The server: a Flower ServerApp, and as a program SuperLink and ServerApp in one process, for one run.
+
+    python -m poweranger.server.server_app --run-config "num-server-rounds=5 min-available-clients=3"
+
+Exit codes: 0 finished, 1 run failed, 2 wrong configuration, 3 too few clients, 4 port in use, 128+N ended by signal N.
+"""
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # before flwr is imported: this program calls nobody
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+import argparse
+import logging
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from poweranger.errors import UserError, run_program
+from poweranger.notify import notify
+from poweranger.origin import caller_environment, project_root
+from poweranger.results import Run
+from poweranger.run_config import check_all, from_environment, from_pyproject, parse_overrides, resolve
+from poweranger.server.conduct import conduct, log
+from poweranger.server.exchange import Stopped
+from poweranger.server.strategy import SaveableFedAvg
+from poweranger.server.superlink import Link
+
+__all__ = ["SaveableFedAvg", "app", "main"]
+
+app = ServerApp()
+
+
+@app.main()
+def run_in_flower(grid: Grid, context: Context) -> None:
+    """The run under `flwr run .` or on a stock SuperLink; files go to the project's `results/`."""
+    root = project_root()
+    given: dict[str, Any] = dict(context.run_config)
+    written = from_pyproject(root / "pyproject.toml")
+    typed = {name: value for name, value in given.items() if written.get(name) != value}  # on flwr's command line
+    config = resolve(written, from_environment(caller_environment()), typed)
+    _quiet_flower(config)
+    conduct(grid, Run.create(root / "results", "sim", config), config, threading.Event())
+
+
+def main() -> int:
+    """The program; see the module's text for what it returns."""
+    options = _parse()
+    root = options.project.resolve()
+    typed = parse_overrides(options.run_config)
+    if (options.certfile is None) != (options.keyfile is None):
+        raise UserError("--certfile and --keyfile belong together: give both or none")
+    if options.client_keys and not options.certfile:
+        raise UserError("--client-keys without TLS would let anyone on the network listen and pose as a client: give --certfile and --keyfile, too")
+    if options.resume:
+        run = Run.resume(root / "results", options.resume)
+        config = resolve(check_all(run.info["config"], f"{run.path / 'run.toml'} [config]"), typed)
+        run.update(config=config)
+    else:
+        config = resolve(from_pyproject(root / "pyproject.toml"), from_environment(os.environ), typed)
+        run = None
+    _quiet_flower(config)
+    stop, caught = threading.Event(), []
+    with Link(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile, client_keys=options.client_keys) as link:
+        with link.run(config) as (grid, _):
+
+            def end(number: int, _: object) -> None:
+                caught.append(number)
+                stop.set()
+                grid.interrupt()
+
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, end)
+            run = run or Run.create(root / "results", options.run_name, config)
+            if not options.certfile and options.host not in ("127.0.0.1", "::1", "localhost"):
+                log(f"WARNING: {options.host}:{link.port} is open to the network without TLS: weights and counts can be read and "
+                    "changed on the way. Use --certfile, --keyfile and --client-keys, or --host 127.0.0.1.")
+            log(f"listening on {options.host}:{link.port}" + (" with TLS" if options.certfile else ""))
+            notify(READY=1, STATUS="waiting for clients")
+            try:
+                conduct(grid, run, config, stop)
+            except Stopped:
+                log(f"run {run.name} stopped after round {run.info['rounds_done']}: --resume {run.name} goes on from there")
+                return 128 + caught[0]
+            finally:
+                notify(STOPPING=1)
+    log(f"run {run.name} finished: {run.path}")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m poweranger.server.server_app", description="Run one federated training and end.")
+    parser.add_argument("--host", default=os.environ.get("FLOWER_HOST") or "127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=int, default=os.environ.get("FLOWER_PORT") or "8081", help="port to listen on (default %(default)s)")
+    parser.add_argument("--run-config", default="", metavar='"k=v k=v"', help="values over those of environment and pyproject.toml")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--run-name", default="run", metavar="N", help="a short word in the name of the run's folder")
+    which.add_argument("--resume", metavar="RUN", help="go on after the last complete round of that run")
+    parser.add_argument("--certfile", type=Path, help="the server's TLS certificate (PEM)")
+    parser.add_argument("--keyfile", type=Path, help="its private key (PEM)")
+    parser.add_argument("--client-keys", type=Path, metavar="DIR", help="let only clients join whose public key lies there as NAME.pub")
+    parser.add_argument("--project", type=Path, default=Path.cwd(), help="folder of pyproject.toml and results/ (default: the current one)")
+    options = parser.parse_args()
+    if not 0 <= options.port <= 65535:
+        raise UserError(f"port {options.port} is none: give one from 1 to 65535 (--port or FLOWER_PORT)")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", options.run_name):
+        raise UserError(f"--run-name {options.run_name!r} is not allowed: letters, digits, '.', '_' and '-', 64 at most")
+    return options
+
+
+def _quiet_flower(config: dict[str, Any]) -> None:
+    """Flower's own log only on request: its lines are about calls, ours about rounds."""
+    logging.getLogger("flwr").setLevel(logging.INFO if config["verbose"] >= 2 else logging.ERROR)
+
+
+if __name__ == "__main__":
+    run_program("server", main)

@@ -1,0 +1,151 @@
+"""The sites of a run: who is connected, what each has said of itself, who is refused and why."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from poweranger.errors import TooFewClients
+from poweranger.messages import CONFIG, DESCRIBE, REFUSE, Site
+from poweranger.run_config import KEYS
+from poweranger.server.exchange import Exchange
+from poweranger.server.federation import Federation, check_mixture, why_not
+
+SAY_EVERY = 30.0  # seconds between two lines on who is still missing
+ASK_AGAIN = 30.0  # seconds before a node that could not describe itself is asked anew
+SETTLE = 3.0  # seconds in which more clients may come when the configuration does not say how many to wait for
+
+
+class Sites:
+    """Describes every node that connects, before it takes part.
+
+    Attributes
+    ----------
+    federation : None until the handshake is over; later sites must fit it.
+    refused : reason by client id.
+    on_change : called whenever somebody came or left.
+    """
+
+    def __init__(self, exchange: Exchange, config: Mapping[str, Any], log: Callable[[str], None]) -> None:
+        self.federation: Federation | None = None
+        self.refused: dict[str, str] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        self._exchange, self._config, self._log = exchange, config, log
+        self._accepted: dict[int, Site] = {}
+        self._asked: dict[str, int] = {}  # message id -> node
+        self._not_before: dict[int, float] = {}  # node -> when it may be asked (again)
+        self._changed = time.monotonic()
+
+    def sites(self) -> list[Site]:
+        """The accepted sites, sorted by client id."""
+        return sorted(self._accepted.values(), key=lambda site: site.client_id)
+
+    def names(self) -> dict[int, str]:
+        """Client id of each accepted node."""
+        return {node: site.client_id for node, site in self._accepted.items()}
+
+    def free(self) -> dict[str, int]:
+        """Node of each accepted client that is not busy with a message of an earlier round."""
+        busy = self._exchange.busy()
+        return {site.client_id: node for node, site in self._accepted.items() if node not in busy}
+
+    def update(self) -> None:
+        """See who came and who left, and take in the descriptions that have arrived."""
+        nodes = {node.node_id: node.name for node in self._exchange.grid.get_nodes()}
+        for node in self._accepted.keys() - nodes.keys():
+            self._log(f"{self._accepted.pop(node).client_id} has left")
+            self._touch()
+        self._not_before = {node: when for node, when in self._not_before.items() if node in nodes}
+        new = [node for node in nodes if self._not_before.get(node, 0.0) <= time.monotonic() and node not in self._asked.values()]
+        new = [node for node in new if node not in self._accepted]
+        if new:
+            request = RecordDict({CONFIG: ConfigRecord({key.name: self._config[key.name] for key in KEYS if key.reader == "clients" or key.name == "channels"})})
+            ids = self._exchange.push([Message(request, dst_node_id=node, message_type=DESCRIBE) for node in new])
+            self._asked.update((message_id, node) for message_id, node in zip(ids, new, strict=True) if message_id)
+            self._touch()
+        for asked, reply in self._exchange.pull(self._asked).items():
+            node = self._asked.pop(asked)
+            self._take(node, nodes.get(node, ""), reply)
+            self._touch()
+        self._asked = {asked: node for asked, node in self._asked.items() if node in nodes}
+
+    def wait_for(self, count: int, *, settle: bool = False) -> None:
+        """Wait until `count` clients are free; with `settle` also until nobody is still describing itself.
+
+        Raises
+        ------
+        TooFewClients
+            After `client-wait` seconds, when that is set.
+        """
+        start = said = time.monotonic()
+        wait = self._config["client-wait"]
+        while True:
+            self.update()
+            free = self.free()
+            quiet = SETTLE if settle and self._config["min-available-clients"] == 1 else 0.0
+            if len(free) >= count and not (settle and (self._asked or time.monotonic() - self._changed < quiet)):
+                return
+            now = time.monotonic()
+            if wait and now - start > wait and len(free) < count:
+                raise TooFewClients(f"only {self._who(free, count)} within client-wait = {wait:g} s")
+            if now - said > SAY_EVERY or said == start:
+                said = now
+                self._log(f"waiting for clients: {self._who(free, count)}")
+            self._exchange.wait(1.0)
+
+    def check_mixture(self) -> None:
+        """Refuse real and synthetic sites together, as the configuration says."""
+        check_mixture(self.sites(), self._config)
+
+    def _take(self, node: int, key_name: str, reply: Message) -> None:
+        if reply.has_error():
+            self._refuse(node, key_name or f"node {node}", reply.error.reason or "it could not describe itself", tell=False)
+            return
+        try:
+            site = Site.from_record(reply.content.config_records[CONFIG])
+        except (KeyError, ValueError, TypeError) as error:
+            self._refuse(node, key_name or f"node {node}", f"its description cannot be read: {error}")
+            return
+        if key_name and site.client_id != key_name:
+            self._log(f"{site.client_id} joined with the key of {key_name} and is called {key_name}")
+            site.client_id = key_name
+        for other, known in list(self._accepted.items()):
+            if known.client_id == site.client_id and other != node:
+                self._log(f"{site.client_id} connected again: its former connection is no longer used (if two clients carry this name, rename one)")
+                del self._accepted[other]
+        others = [other for other in self._accepted.values() if other.client_id != site.client_id]
+        reason = why_not(site, others, self._config, self.federation)
+        if reason:
+            self._refuse(node, site.client_id, reason)
+            return
+        self.refused.pop(site.client_id, None)
+        self._accepted[node] = site
+        skipped = f", {site.unreadable} unreadable" if site.unreadable else ""
+        self._log(f"{site.client_id} is here: {site.num_train} training and {site.num_validation} validation images{skipped}, "
+                  f"classes {', '.join(site.classes)}" + (f"; SYNTHETIC DATA: {site.synthetic_reason}" if site.synthetic else ""))
+
+    def _refuse(self, node: int, client_id: str, reason: str, tell: bool = True) -> None:
+        self._not_before[node] = float("inf") if tell else time.monotonic() + ASK_AGAIN
+        if self.refused.get(client_id) != reason:
+            self._log(f"{client_id} is not taken: {reason}")
+        self.refused[client_id] = reason
+        if tell:
+            self._exchange.push([Message(RecordDict({CONFIG: ConfigRecord({"reason": reason})}), dst_node_id=node, message_type=REFUSE)])
+
+    def _who(self, free: Mapping[str, int], count: int) -> str:
+        here = ", ".join(sorted(free)) or "nobody"
+        busy = sorted(site.client_id for site in self._accepted.values() if site.client_id not in free)
+        parts = [f"{len(free)} of {count} here ({here})"]
+        if self._asked:
+            parts.append(f"{len(self._asked)} preparing their images")
+        if busy:
+            parts.append(f"still busy: {', '.join(busy)}")
+        if self.refused:
+            parts.append("not taken: " + "; ".join(sorted(self.refused)))
+        return ", ".join(parts)
+
+    def _touch(self) -> None:
+        self._changed = time.monotonic()
+        self.on_change()

@@ -1,0 +1,261 @@
+"""`SaveableFedAvg`: federated averaging whose every round is guarded, bounded in time and saved.
+
+`Saveable` is a mixin in front of any of Flower's strategies: the strategy aggregates the weights of the replies that
+passed the guards; sampling, time, figures and files are the same for all.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Result, Strategy
+
+from poweranger.errors import RunFailed
+from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, split_flat, unpack
+from poweranger.notify import notify
+from poweranger.results import EVAL, FIT, Row, Run
+from poweranger.run_config import KEYS
+from poweranger.server.exchange import Answer, Exchange
+from poweranger.server.federation import Federation
+from poweranger.server.replies import Figures, Unusable, read_figures, read_weights
+from poweranger.server.sites import Sites
+from poweranger.server.utils import class_metrics, learning_rate, sample, spell_seconds, weighted_means
+
+PLAIN = ("round", "client_id", "num_examples", "seconds")  # columns that are no metric of the model
+
+
+@dataclass
+class Session:
+    """What a strategy needs of the run it serves; `shapes` are the model's arrays, in order."""
+
+    run: Run
+    sites: Sites
+    exchange: Exchange
+    federation: Federation
+    config: Mapping[str, Any]
+    shapes: list[tuple[int, ...]]
+    log: Callable[[str], None]
+    first_round: int = 1
+
+
+@dataclass
+class Round:
+    """One round as it goes: its table rows, who answered, and the figures for the progress line."""
+
+    number: int
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    fitted: str = "0/0"
+    start: float = field(default_factory=time.monotonic)
+
+    def add(self, table: str, **values: object) -> None:
+        """Add a row to be written when the round is complete."""
+        self.rows.setdefault(table, []).append({"round": self.number, **values})
+
+
+class Sampled:
+    """The nodes drawn for a phase, as the grid that Flower's `configure_*` sees."""
+
+    def __init__(self, nodes: list[int]) -> None:
+        self._nodes = nodes
+
+    def get_node_ids(self) -> list[int]:
+        """The drawn nodes."""
+        return self._nodes
+
+
+class Saveable(Strategy):
+    """The round loop, in front of a Flower strategy (see `SaveableFedAvg`)."""
+
+    session: Session
+
+    def start(  # noqa: PLR0913 - Flower's signature
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Run the rounds from `session.first_round` to `num_rounds`; a phase is bounded by `timeout` seconds.
+
+        Raises
+        ------
+        RunFailed
+            When `max-failed-rounds` rounds in a row, or the last one, had no usable answer.
+        """
+        result, failed, begin = Result(), 0, time.monotonic()
+        arrays = result.arrays = initial_arrays
+        for number in range(self.session.first_round, num_rounds + 1):
+            current = Round(number)
+            fitted = self.fit(current, arrays, train_config or ConfigRecord(), timeout)
+            if fitted is None:
+                failed += 1
+                self.commit(current, None, num_rounds, begin)
+                if failed >= self.session.config["max-failed-rounds"]:
+                    raise RunFailed(f"{failed} round(s) in a row, up to round {number}, had no usable answer: participation.csv names the reasons")
+                continue
+            failed = 0
+            arrays = result.arrays = fitted
+            result.train_metrics_clientapp[number] = MetricRecord(dict(current.figures))
+            figures = self.evaluate(current, arrays, evaluate_config or ConfigRecord(), timeout)
+            result.evaluate_metrics_clientapp[number] = MetricRecord(dict(figures))
+            if evaluate_fn and (central := evaluate_fn(number, arrays)):
+                result.evaluate_metrics_serverapp[number] = central
+            self.commit(current, arrays, num_rounds, begin)
+        if failed:
+            raise RunFailed(f"the last {failed} round(s) had no usable answer: participation.csv names the reasons")
+        return result
+
+    def fit(self, current: Round, arrays: ArrayRecord, config: ConfigRecord, timeout: float) -> ArrayRecord | None:
+        """Train on a sample of the clients; the new global weights, or None when no answer was usable."""
+        names = self.draw(current.number, FIT)
+        self.fill(config, current.number)
+        messages = self.configure_train(current.number, arrays, config, cast(Grid, Sampled(list(names))))
+        answers, figures = self.ask(current, list(messages), names, FIT, timeout)
+        good = [answer for answer in answers if answer.outcome == "ok"]
+        current.fitted = f"{len(good)}/{len(answers)}"
+        if not good:
+            return None
+        replies = [self.strip(cast(Message, answer.message), figures[answer.client_id]) for answer in good]
+        fitted, _ = self.aggregate_train(current.number, replies)
+        if fitted is None or not np.isfinite(unpack(fitted)).all():
+            self.session.log(f"round {current.number}: the aggregate is not finite: the round is void")
+            return None
+        rows = [{"num_examples": f.num_examples, **f.metrics} for f in figures.values()]
+        current.figures = weighted_means(rows, PLAIN)
+        current.add("fit_metrics", **current.figures)
+        return fitted
+
+    def evaluate(self, current: Round, arrays: ArrayRecord, config: ConfigRecord, timeout: float) -> dict[str, float]:
+        """Evaluate on a sample of the clients; the figures over all of them."""
+        if not self.session.config["fraction-evaluate"]:
+            return {}
+        names = self.draw(current.number, EVAL)
+        self.fill(config, current.number)
+        messages = self.configure_evaluate(current.number, arrays, config, cast(Grid, Sampled(list(names))))
+        _, figures = self.ask(current, list(messages), names, EVAL, timeout)
+        if not figures:
+            self.session.log(f"round {current.number}: no usable evaluation: participation.csv names the reasons")
+            return {}
+        found = weighted_means([{"num_examples": f.num_examples, **f.metrics} for f in figures.values()], PLAIN)
+        counts = [f.confusion for f in figures.values() if f.confusion is not None]
+        classes = self.session.federation.classes
+        if len(counts) == len(figures):  # exact, not averaged
+            total = np.sum(counts, axis=0)
+            found |= class_metrics(total, classes)
+            for name, row in zip(classes, total.tolist(), strict=True):
+                current.add("confusion", true_class=name, **{f"predicted_{other}": n for other, n in zip(classes, row, strict=True)})
+        current.figures |= found
+        current.add("eval_metrics", **{"loss": None, **found})
+        return found
+
+    def draw(self, number: int, phase: str) -> dict[int, str]:
+        """Sample the clients of a phase, once enough are there; client id by node."""
+        config, sites = self.session.config, self.session.sites
+        minimum = config["min-fit-clients"] if phase == FIT else config["min-evaluate-clients"]
+        sites.wait_for(max(minimum, config["min-available-clients"]) if phase == FIT else minimum)
+        fraction = config["fraction-fit"] if phase == FIT else config["fraction-evaluate"]
+        free = sites.free()
+        return {free[name]: name for name in sample(list(free), fraction, minimum, config["seed"], number, phase)}
+
+    def fill(self, config: ConfigRecord, number: int) -> None:
+        """Put what every client needs to know into the message's configuration."""
+        session = self.session
+        for key in KEYS:
+            if key.reader == "clients":
+                config[key.name] = session.config[key.name]
+        federation = session.federation
+        config["run"], config["num-server-rounds"] = session.run.name, session.config["num-server-rounds"]
+        config["learning-rate"] = learning_rate(number, session.config)
+        config["classes"], config["class-counts"] = federation.classes, federation.class_counts
+        config["channels"], config["image-size"] = federation.channels, federation.image_size
+        config["mean"], config["std"] = federation.mean, federation.std
+
+    def ask(
+        self, current: Round, messages: list[Message], names: Mapping[int, str], phase: str, timeout: float
+    ) -> tuple[list[Answer], dict[str, Figures]]:
+        """Send, collect, guard and record one phase; the figures of the usable answers by client id."""
+        session, number = self.session, current.number
+        sampled = sorted(names.values())
+        self.report(phase, number, sampled=sampled, replied=[])
+        answers = session.exchange.ask(
+            messages, names, f"round {number} {phase}", deadline=timeout, grace=session.config["round-grace"],
+            on_answer=lambda so_far: self.report(phase, number, sampled=sampled, replied=sorted(a.client_id for a in so_far)),
+        )
+        size = sum(int(np.prod(shape)) for shape in session.shapes)
+        figures: dict[str, Figures] = {}
+        for answer in answers:
+            if answer.outcome == "ok":
+                try:
+                    figures[answer.client_id] = read_figures(cast(Message, answer.message), len(session.federation.classes))
+                    if phase == FIT:
+                        read_weights(cast(Message, answer.message), size)
+                except Unusable as reason:
+                    figures.pop(answer.client_id, None)
+                    answer.outcome, answer.reason = "excluded", str(reason)
+            self.record(current, phase, answer, figures.get(answer.client_id))
+        return answers, figures
+
+    def record(self, current: Round, phase: str, answer: Answer, figures: Figures | None) -> None:
+        """Note one client's part in a phase in the tables and, when it went wrong, in the log."""
+        seconds = round(answer.seconds, 3)
+        current.add("participation", phase=phase, client_id=answer.client_id, outcome=answer.outcome, seconds=seconds, reason=answer.reason)
+        if answer.outcome != "ok" or self.session.config["verbose"]:
+            detail = f": {answer.reason}" if answer.reason else ""
+            self.session.log(f"round {current.number} {phase}: {answer.client_id} {answer.outcome} after {spell_seconds(seconds)}{detail}")
+        if figures is None:
+            return
+        metrics: dict[str, Any] = dict(figures.metrics)
+        if phase == EVAL:
+            if figures.confusion is not None:
+                exact = class_metrics(figures.confusion, self.session.federation.classes)
+                metrics |= {name: exact[name] for name in ("accuracy", "balanced_accuracy") if name in exact}
+            metrics = {"loss": metrics.pop("loss", None), **metrics}
+        current.add(f"{phase}_client_metrics", client_id=answer.client_id, num_examples=figures.num_examples, **metrics)
+
+    def strip(self, reply: Message, figures: Figures) -> Message:
+        """Only what the strategy aggregates: Flower's refuses replies whose metrics have different names."""
+        arrays = reply.content.array_records[ARRAYS]
+        reply.content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord({NUM_EXAMPLES: figures.num_examples})})
+        return reply
+
+    def commit(self, current: Round, arrays: ArrayRecord | None, rounds: int, begin: float) -> None:
+        """Write the round's files and say how it went."""
+        session, number = self.session, current.number
+        session.exchange.check()
+        session.run.commit_round(number, current.rows, None if arrays is None else split_flat(unpack(arrays), session.shapes))
+        seconds = time.monotonic() - current.start
+        left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
+        parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy") if name in current.figures]
+        if arrays is None:
+            parts = ["FAILED: no usable answer"]
+        parts += [f"clients {current.fitted}", spell_seconds(seconds)]
+        if number < rounds:
+            parts.append(f"about {spell_seconds(left)} left")
+        session.log(f"round {number}/{rounds}  " + "  ".join(parts))
+        self.report("saved", number, seconds_left=round(left, 1), **current.figures)
+
+    def report(self, phase: str, number: int, **values: Any) -> None:
+        """Tell whoever watches: `progress.json`, and the supervisor's status line."""
+        rounds = self.session.config["num-server-rounds"]
+        connected = [site.client_id for site in self.session.sites.sites()]
+        self.session.run.progress({"phase": phase, "round": number, "rounds": rounds, "connected": connected, **values})
+        doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
+        notify(STATUS=f"round {number} of {rounds}, {doing}")
+
+
+class SaveableFedAvg(Saveable, FedAvg):
+    """FedAvg (McMahan et al., 2017) weighted by `num-examples`, guarded and saved as `Saveable` says."""
+
+    def __init__(self, session: Session) -> None:
+        # Sampling is done by `Saveable.draw`: what Flower sees are the drawn nodes, all of which it takes.
+        super().__init__(fraction_train=1.0, fraction_evaluate=1.0, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
+        self.session = session
