@@ -8,6 +8,8 @@ project, and the copy carries the note. `poweranger/.gitignore` keeps it out of 
 """
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import json
 import os
@@ -39,17 +41,31 @@ def caller_environment() -> dict[str, str]:
 
 
 def write_note(root: Path, environment: Mapping[str, str]) -> None:
-    """Note the caller's folder and its `VARIABLES` for the copy that Flower makes next; raises OSError."""
+    """Note the caller's folder and its `VARIABLES` for the copy that Flower makes next; it goes when this process ends."""
     kept = {name: environment[name] for name in VARIABLES if environment.get(name, "").strip()}
     if data_dir := kept.get("DATA_DIR"):  # relative to the caller's folder, which the copy does not know
         kept["DATA_DIR"] = os.path.abspath(os.path.expanduser(data_dir))
     content = json.dumps({"root": str(root), "environment": kept}, indent=1).encode()
     replace_file(NOTE, lambda file: file.write(content), durable=False)
+    atexit.register(_remove_note, NOTE.stat().st_ino)
 
 
-def remove_note() -> None:
-    """Take the note away, so that an app sent to another machine does not carry it."""
-    NOTE.unlink(missing_ok=True)
+def adopt_caller() -> None:
+    """In the process of a copy: take the caller's `VARIABLES`, and let Ray's workers import the copy.
+
+    They look into the current folder first, and that of a SuperLink started elsewhere may hold another `poweranger`.
+    """
+    if note := _carried():
+        for name in VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(note["environment"])
+        os.chdir(NOTE.parents[1])
+
+
+def _remove_note(inode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if NOTE.stat().st_ino == inode:  # else a run submitted at the same time has put its own there
+            NOTE.unlink()
 
 
 @functools.cache
