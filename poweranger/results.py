@@ -17,6 +17,7 @@ import math
 import os
 import re
 import tomllib
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,7 @@ def load_weights(path: Path) -> list[np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return [archive[f"arr_{i}"] for i in range(len(archive.files))]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable snapshot: {error}") from None
 
 

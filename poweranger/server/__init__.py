@@ -1,0 +1,1 @@
+"""The server side: handshake, rounds, strategy, and the SuperLink in this process."""

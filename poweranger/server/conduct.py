@@ -1,13 +1,15 @@
 """One run from handshake to last round, on whatever grid it is given."""
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from poweranger.errors import RunFailed, UserError
@@ -43,6 +45,11 @@ def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Eve
     except UserError as error:
         _close(run, "failed", str(error))
         raise
+    except OSError as error:  # a full or vanished disk: what is written stays, the run can be resumed
+        reason = f"the results could not be written: {error}"
+        with contextlib.suppress(OSError):
+            _close(run, "failed", reason)
+        raise RunFailed(reason) from None
     except BaseException as error:
         _close(run, "failed", f"{type(error).__name__}: {error}")
         raise
@@ -85,7 +92,7 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
     strategy.start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
 
 
-def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any], federation: Federation, run: Run) -> list[Any]:
+def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any], federation: Federation, run: Run) -> list[np.ndarray]:
     """The first model, made by one client from the seed: the server has no TensorFlow."""
     values = {key.name: config[key.name] for key in KEYS if key.reader == "clients"}
     values |= {"classes": federation.classes, "channels": federation.channels, "mean": federation.mean, "std": federation.std, "run": run.name}
@@ -94,11 +101,19 @@ def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any]
         message = Message(RecordDict({CONFIG: ConfigRecord(values)}), dst_node_id=node, message_type=INITIAL)
         (answer,) = exchange.ask([message], {node: client_id}, "first model", deadline=config["round-deadline"], grace=0)
         if answer.message is not None:
-            content = answer.message.content
-            shapes = [[int(n) for n in shape.split(",") if n] for shape in content.config_records[CONFIG]["shapes"]]
-            return split_flat(unpack(content.array_records[ARRAYS]), shapes)
+            try:
+                return _read_model(answer.message)
+            except (KeyError, ValueError, TypeError) as error:
+                answer.reason = f"its model cannot be read: {error}"
+        log(f"{client_id} made no first model: {answer.reason}")
         reasons.append(f"{client_id}: {answer.reason}")
     raise RunFailed("no client could make the first model: " + "; ".join(reasons))
+
+
+def _read_model(reply: Message) -> list[np.ndarray]:
+    texts = cast(list[str], reply.content.config_records[CONFIG]["shapes"])
+    shapes = [tuple(int(side) for side in text.split(",") if side) for text in texts]
+    return split_flat(unpack(reply.content.array_records[ARRAYS]), shapes)
 
 
 def _record_sites(run: Run, sites: Sites) -> None:

@@ -77,16 +77,16 @@ def check_mixture(sites: list[Site], config: Mapping[str, Any]) -> None:
 
 def why_not(site: Site, others: list[Site], config: Mapping[str, Any], federation: Federation | None) -> str:
     """Why `site` cannot take part, as a sentence; empty when it can. `others` are the accepted sites."""
+    known = {name.casefold(): (name, other.client_id) for other in reversed(others) for name in other.classes}
+    for name in site.classes:
+        near, owner = known.get(name.casefold(), (name, ""))
+        if near != name:
+            return f"{site.client_id} calls a class {name!r} that {owner} calls {near!r}: rename one of the folders"
     allowed = federation.classes if federation else class_names(config)
     if allowed:
         strange = [name for name in site.classes if name not in allowed]
         if strange:
             return f"{site.client_id} has the class{_plural(strange)}, which the federation ({', '.join(allowed)}) does not have"
-    known = {name.casefold(): (name, other.client_id) for other in others for name in other.classes}
-    for name in site.classes:
-        near, owner = known.get(name.casefold(), (name, ""))
-        if near != name:
-            return f"{site.client_id} calls a class {name!r} that {owner} calls {near!r}: rename one of the folders"
     if federation and site.synthetic != federation.synthetic and not config["allow-mixed-data"]:
         here = "synthetic" if site.synthetic else "real"
         return f"{site.client_id} has {here} images ({site.synthetic_reason or 'DATA_DIR'}), the others do not: allow-mixed-data = true permits it"

@@ -67,29 +67,30 @@ def main() -> int:
         run = None
     _quiet_flower(config)
     stop, caught = threading.Event(), []
-    with Link(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile, client_keys=options.client_keys) as link:
-        with link.run(config) as (grid, _):
+    link = Link(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile, client_keys=options.client_keys)
+    with link, link.run(config) as (grid, _):
 
-            def end(number: int, _: object) -> None:
-                caught.append(number)
-                stop.set()
-                grid.interrupt()
+        def end(number: int, _: object) -> None:
+            caught.append(number)
+            stop.set()
+            grid.interrupt()
 
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, end)
-            run = run or Run.create(root / "results", options.run_name, config)
-            if not options.certfile and options.host not in ("127.0.0.1", "::1", "localhost"):
-                log(f"WARNING: {options.host}:{link.port} is open to the network without TLS: weights and counts can be read and "
-                    "changed on the way. Use --certfile, --keyfile and --client-keys, or --host 127.0.0.1.")
-            log(f"listening on {options.host}:{link.port}" + (" with TLS" if options.certfile else ""))
-            notify(READY=1, STATUS="waiting for clients")
-            try:
-                conduct(grid, run, config, stop)
-            except Stopped:
-                log(f"run {run.name} stopped after round {run.info['rounds_done']}: --resume {run.name} goes on from there")
-                return 128 + caught[0]
-            finally:
-                notify(STOPPING=1)
+        run = run or Run.create(root / "results", options.run_name, config)
+        if not options.certfile and options.host not in ("127.0.0.1", "::1", "localhost"):
+            log(f"WARNING: {options.host}:{link.port} is open to the network without TLS: weights and counts can be read and "
+                "changed on the way. Use --certfile, --keyfile and --client-keys, or --host 127.0.0.1.")
+        log(f"listening on {options.host}:{link.port}" + (" with TLS" if options.certfile else ""))
+        notify(READY=1, STATUS="waiting for clients")
+        try:
+            conduct(grid, run, config, stop)
+        except Stopped:
+            log(f"run {run.name} stopped after round {run.info['rounds_done']}: --resume {run.name} goes on from there")
+            return 128 + caught[0]
+        finally:
+            notify(STOPPING=1)
     log(f"run {run.name} finished: {run.path}")
     return 0
 

@@ -74,7 +74,7 @@ class Saveable(Strategy):
 
     session: Session
 
-    def start(  # noqa: PLR0913 - Flower's signature
+    def start(
         self,
         grid: Grid,
         initial_arrays: ArrayRecord,

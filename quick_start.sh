@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Sets up .venv and runs a demonstration; `./quick_start.sh test` runs the tests instead. Safe to run again.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+
+fail() { echo "quick_start.sh: $*" >&2; exit 1; }
+
+usage() { echo "usage: ./quick_start.sh [test [PYTEST ARGUMENTS…]]"; }
+
+# The first interpreter from 3.11 to 3.13; the newest is tried first.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+make_venv() {
+    if [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+        return
+    fi
+    local free_mb
+    free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
+    [ "$free_mb" -ge 4000 ] || fail "no space: TensorFlow and the rest need about 4 GB, $PWD has $free_mb MB free"
+    rm -rf .venv
+    if command -v uv >/dev/null; then
+        echo "Making .venv with uv" >&2
+        uv venv --quiet --python '>=3.11,<3.14' .venv || fail "uv found no Python from 3.11 to 3.13: install one, or name one by PYTHON=/path/to/python3"
+    else
+        local python
+        python=$(find_python) || fail "no Python from 3.11 to 3.13 was found: install one (for instance: apt install python3.11 python3.11-venv), or name one by PYTHON=/path/to/python3"
+        echo "Making .venv with $("$python" --version)" >&2
+        "$python" -m venv .venv || { rm -rf .venv; fail "$python has no venv module: install it (for instance: apt install python3-venv)"; }
+    fi
+}
+
+# Installs a lock file unless exactly that was installed before.
+install() {
+    local lock=$1 stamp=.venv/installed-$1
+    if cmp -s "$lock" "$stamp"; then return; fi
+    echo "Installing what $lock names (TensorFlow is large: this takes some minutes)" >&2
+    if command -v uv >/dev/null; then
+        VIRTUAL_ENV=$PWD/.venv uv pip install --quiet -r "$lock" || fail "the installation failed; the lines above say why"
+        VIRTUAL_ENV=$PWD/.venv uv pip install --quiet --no-deps --no-build-isolation -e . || fail "the project itself could not be installed; the lines above say why"
+    else
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$lock" || fail "the installation failed; the lines above say why"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || fail "the project itself could not be installed; the lines above say why"
+    fi
+    cp "$lock" "$stamp"
+}
+
+case "${1:-}" in
+"")
+    make_venv
+    install requirements.txt
+    exec .venv/bin/fedtui demo
+    ;;
+test)
+    shift
+    make_venv
+    install requirements-dev.txt
+    exec .venv/bin/python -m pytest "$@"
+    ;;
+-h | --help)
+    usage
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
