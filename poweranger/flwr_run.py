@@ -29,6 +29,7 @@ VIRTUAL_CLIENTS = QUIET | {
     # Flower gives a virtual client two CPUs, so two make one client at a time, however many there are. Ray would
     # also reserve 30 % of the memory for objects: a model needs little of it.
     "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 2, "object_store_memory": 100_000_000}),
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Flower gives a client no GPU by default; Ray would then hide them all
     "MALLOC_ARENA_MAX": "2",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
