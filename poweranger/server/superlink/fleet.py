@@ -1,0 +1,248 @@
+"""The public Fleet API: Flower's own handlers behind one small ASGI application.
+
+No Control or Runtime route exists here, so nothing can submit code. A pull that has nothing to give stays open until
+the node gets a message (long poll): no polling, instant delivery. A node whose held calls break off, and that does not
+call again, is taken for gone.
+"""
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+from base64 import b64decode, b64encode
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from fastapi import HTTPException
+from flwr.server.superlink.linkstate import LinkState
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.error import http_error_translator
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
+from flwr.superlink.routers.fleet.node_auth import authenticate_node
+from flwr.superlink.servicer.fleet import fleet_handlers
+from google.protobuf.message import DecodeError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+PREFIX = "/v1/fleet/"
+NEWS = {"register-node", "activate-node", "deactivate-node", "unregister-node", "send-node-heartbeat", "push-messages", "push-object"}
+JOINING = {"register-node", "activate-node"}  # may be called before the server knows the key
+MAX_BODY = 1 << 20  # bytes; message envelopes and object trees are a few KiB
+MAX_OBJECT = 512 << 20  # bytes of one object, which is a chunk of an array
+HOLD = 20.0  # seconds a call stays open; stock nodes read for 30 s at most
+GRACE = 5.0  # seconds in which a node whose held calls broke off must call again
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Held:
+    """A call that stays open."""
+
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
+
+
+class FleetApp:
+    """The public ASGI application.
+
+    Parameters
+    ----------
+    listed_keys_only : refuse nodes whose key the state does not know yet.
+    news : called, from any thread, when a node did something that the grid may wait for.
+    hold, grace : seconds, as `HOLD` and `GRACE`.
+    """
+
+    def __init__(
+        self, state: LinkState, *, listed_keys_only: bool, news: Callable[[], None], hold: float = HOLD, grace: float = GRACE
+    ) -> None:
+        self._fleet, self._listed_keys_only, self._news = state, listed_keys_only, news
+        self._hold_seconds, self._grace = hold, grace
+        self.state = SimpleNamespace(linkstate_factory=SimpleNamespace(state=lambda: state))  # where Flower's functions look
+        self._routes = {}
+        for (method, path), request_type in PROTOBUF_REQUEST_TYPES.items():
+            if path.startswith(PREFIX):
+                handler = getattr(fleet_handlers, path.removeprefix(PREFIX).replace("-", "_"))
+                self._routes[method, path] = request_type, handler, set(inspect.signature(handler).parameters)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._held: defaultdict[int, set[_Held]] = defaultdict(set)
+        self._calls: Counter[int] = Counter()
+        self._refused: set[str] = set()
+        self._closed = False
+
+    def wake(self, node_ids: Iterable[int]) -> None:
+        """Let the held calls of these nodes look again. Any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, list(node_ids), False)
+
+    def close(self) -> None:
+        """Answer all held calls at once and hold no more."""
+        self._closed = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: self._wake(list(self._held), True))
+
+    def _wake(self, node_ids: list[int], over: bool) -> None:
+        for node_id in node_ids:
+            for held in self._held[node_id]:
+                held.over = held.over or over
+                held.woken.set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Answer one HTTP request (https://asgi.readthedocs.io/en/latest/specs/www.html)."""
+        self._loop = asyncio.get_running_loop()
+        scope["app"] = self
+        try:
+            response = await http_error_translator(Request(scope, receive), self._answer)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        method, path = request.method, request.scope["path"]
+        if path == "/health" and method in ("GET", "HEAD"):
+            return PlainTextResponse("ok")
+        if (method, path) not in self._routes:
+            raise HTTPException(404)
+        request_type, handler, wants = self._routes[method, path]
+        name = path.removeprefix(PREFIX)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PROTOBUF_MEDIA_TYPE:
+            raise HTTPException(415)
+        public_key, node_id = self._identify(request, name)
+        body = await _read(request, MAX_OBJECT if name == "push-object" else MAX_BODY)
+        try:
+            message = request_type.FromString(body)
+        except DecodeError as error:
+            raise HTTPException(400) from error
+        del body
+        _check_claims(message, public_key, node_id)
+
+        state = self._fleet
+        given = {"request": message, "state": state, "store": state.object_store, "enable_supernode_auth": self._listed_keys_only}
+        arguments = {parameter: given[parameter] for parameter in wants}
+
+        async def call() -> bytes:
+            answer = await run_in_threadpool(handler, **arguments)
+            if name in NEWS:
+                self._news()
+            return answer.SerializeToString()
+
+        if name in JOINING:
+            self._notice_joining(request, name, public_key, node_id)
+        if node_id is not None:
+            self._calls[node_id] += 1
+        if name == "pull-messages" and node_id is not None:
+            content = await self._hold(request, node_id, call)
+        elif name == "send-node-heartbeat" and node_id is not None and "wait" in request.headers.get("prefer", ""):
+            content = await call()
+            await self._hold(request, node_id, _nothing)  # our own nodes: their end is noticed while they train
+        else:
+            content = await call()
+        if name in ("deactivate-node", "unregister-node") and node_id is not None:
+            self._wake([node_id], True)
+        return Response(content, media_type=PROTOBUF_MEDIA_TYPE)
+
+    def _identify(self, request: Request, name: str) -> tuple[bytes, int | None]:
+        """Who signed this call, from its headers alone: the body is not read for a stranger.
+
+        Returns
+        -------
+        (public key, node id); the id is None for a key the server does not know.
+        """
+        try:
+            public_key = b64decode(request.headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER, ""), validate=True)
+        except ValueError:
+            raise HTTPException(401) from None
+        node_id = self._fleet.get_node_id_by_public_key(public_key)
+        request.state.protobuf_request = SimpleNamespace(node_id=node_id)
+        authenticate_node(request)  # signature and time
+        if node_id is None and name not in JOINING:
+            raise HTTPException(401, "the server does not know this node")
+        return public_key, node_id
+
+    def _notice_joining(self, request: Request, name: str, public_key: bytes, node_id: int | None) -> None:
+        """Make way for a node that starts again; say who is refused, once a key."""
+        if node_id is not None and name == "activate-node":
+            self._fleet.deactivate_node(node_id)  # its process restarted: do not wait for its heartbeats to run out
+        if self._listed_keys_only and node_id is None:
+            key = "it has no listed key" if name == "register-node" else f"its key {fingerprint(public_key)} is not among the client keys"
+            if key not in self._refused and len(self._refused) < 1000:
+                self._refused.add(key)
+                log.warning("refused a client at %s: %s", request.client.host if request.client else "?", key)
+
+    async def _hold(self, request: Request, node_id: int, look: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Look at once and whenever the node is woken, until there is something or the time is over.
+
+        A node that hangs up meanwhile gets nothing (a message would be lost) and is watched.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._hold_seconds
+        gone = asyncio.ensure_future(request.receive())  # after the body, only the end of the connection can come
+        held = _Held()
+        self._held[node_id].add(held)
+        try:
+            while True:
+                held.woken.clear()  # before the look, so that no wake is lost
+                content = await look()
+                left = deadline - loop.time()
+                if content or left <= 0 or held.over or self._closed:
+                    return content
+                woken = asyncio.ensure_future(held.woken.wait())
+                await asyncio.wait({woken, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                woken.cancel()
+                if gone.done():
+                    return b""
+        finally:
+            self._held[node_id].discard(held)
+            if gone.done():
+                loop.call_later(self._grace, self._check_alive, node_id, self._calls[node_id])
+            gone.cancel()
+
+    def _check_alive(self, node_id: int, calls: int) -> None:
+        if self._calls[node_id] == calls and not self._held[node_id] and self._fleet.deactivate_node(node_id):
+            log.info("node %s hung up and did not call again", node_id)
+            self._news()
+
+
+async def _nothing() -> bytes:
+    return b""
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """The body, refused as soon as it exceeds `most` bytes."""
+    if int(request.headers.get("content-length") or 0) > most:
+        raise HTTPException(413)
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise HTTPException(413)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _check_claims(message: Any, public_key: bytes, node_id: int | None) -> None:
+    """Refuse a body that speaks for another node than the one that signed the call."""
+    if hasattr(message, "public_key"):
+        honest = message.public_key == public_key
+    else:
+        honest = node_id == (message.node.node_id if hasattr(message, "node") else message.node_id)
+    if hasattr(message, "messages_list"):
+        honest = honest and all(reply.metadata.src_node_id == node_id for reply in message.messages_list)
+    if not honest:
+        raise HTTPException(401, "the call speaks for another node")
+
+
+def fingerprint(public_key: bytes) -> str:
+    """SHA-256 fingerprint of a PEM public key, as `ssh-keygen -l` prints it."""
+    try:
+        blob = load_pem_public_key(public_key).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1]
+    except Exception:  # not a key that OpenSSH knows
+        return "(unknown kind)"
+    return "SHA256:" + b64encode(hashlib.sha256(b64decode(blob)).digest()).decode().rstrip("=")

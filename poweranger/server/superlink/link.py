@@ -1,0 +1,166 @@
+"""SuperLink state and public listener in this process."""
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import shlex
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from flwr.app import Context, RecordDict
+from flwr.cli.config_utils import get_fab_metadata
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
+from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.fab import Fab
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.federation import NoOpFederationManager
+
+from poweranger.errors import PortInUse, UserError
+from poweranger.server.superlink.fleet import HOLD, FleetApp
+from poweranger.server.superlink.grid import LocalGrid, News
+from poweranger.server.superlink.keys import check_certificate, read_client_keys
+
+
+class _Store(InMemoryObjectStore):
+    """Flower's store, with a whole tree registered at once.
+
+    Its own `preregister` lets go of the lock between objects: another node's confirmation can then delete shared
+    weights that this tree counts on.
+    """
+
+    def preregister(self, run_id: int, object_tree: ObjectTree) -> list[str]:
+        with self.lock_store:
+            return super().preregister(run_id, object_tree)
+
+
+class Link:
+    """The Fleet API on a port, while the context lasts; several runs may follow one another.
+
+    Parameters
+    ----------
+    host, port : where to listen; port 0 takes a free one, which `port` then tells.
+    certfile, keyfile : PEM files; with them the port speaks TLS.
+    client_keys : folder of public keys, `<client name>.pub` or `.pem`; then only these clients may join.
+
+    Raises
+    ------
+    UserError
+        For an unusable file (named), client keys without TLS, or an address that is not this machine's.
+    PortInUse
+        On entering, when somebody else listens on the port.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        certfile: Path | None = None,
+        keyfile: Path | None = None,
+        client_keys: Path | None = None,
+        hold: float = HOLD,
+    ) -> None:
+        if (certfile is None) != (keyfile is None):
+            raise UserError("TLS needs both files: give --certfile and --keyfile")
+        if certfile and keyfile:
+            check_certificate(certfile, keyfile)
+        elif client_keys:
+            raise UserError("client keys without TLS protect nothing: give --certfile and --keyfile, or leave out --client-keys")
+        self.host, self.port = host, port
+        self.state = InMemoryLinkState(NoOpFederationManager(), _Store())
+        for name, key in (read_client_keys(client_keys) if client_keys else {}).items():
+            self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=name)
+        self._news = News()
+        self._app = FleetApp(self.state, listed_keys_only=client_keys is not None, news=self._news.ring, hold=hold)
+        config = uvicorn.Config(
+            self._app, ssl_certfile=certfile, ssl_keyfile=keyfile, lifespan="off", ws="none", log_config=None, access_log=False,
+            server_header=False, proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Link:
+        listening = _listen(self.host, self.port)
+        self.port = listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, name="fleet", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._app.close()
+        self._server.should_exit = True
+        if self._thread:
+            self._thread.join(4)
+
+    @contextlib.contextmanager
+    def run(self, run_config: dict[str, Any] | None = None, fab: Fab | None = None) -> Iterator[tuple[LocalGrid, Context]]:
+        """Open a run; leaving ends it, and its messages and objects are deleted.
+
+        Parameters
+        ----------
+        run_config : given to the ServerApp's context, and to stock nodes over their bundle's configuration.
+        fab : the app for stock SuperNodes; without it they cannot answer.
+        """
+        state, config = self.state, dict(run_config or {})
+        name, version, digest = "local/app", "0", None
+        if fab:
+            digest = state.store_fab(fab)
+            name, version = get_fab_metadata(fab.content)
+        run_id = state.create_run(
+            name, version, digest, config, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP
+        )
+        (run,) = state.get_run_info(run_ids=[run_id])
+        task_id = run.primary_task_id
+        if task_id is None or not state.claim_task(task_id) or not state.activate_task(task_id):
+            raise RuntimeError("Flower's state did not start the run")
+        # The run is this process: no heartbeats, and a suspended machine does not fail it.
+        state.task_token_store[task_id].active_until = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task_id, run_id, SUPERLINK_NODE_ID
+        result = SubStatus.FAILED
+        try:
+            grid = LocalGrid(state, run, self._app.wake, self._news)
+            yield grid, Context(run_id=run_id, node_id=SUPERLINK_NODE_ID, node_config={}, state=RecordDict(), run_config=config)
+            result = SubStatus.COMPLETED
+        finally:
+            state.finish_task(task_id, result, "")
+            state.cleanup_run(run_id)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound and listening socket: who comes early waits in its queue."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, UnicodeError, OverflowError):
+        raise UserError(f"cannot listen on {host}:{port}: no such address") from None
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"port {port} is in use{_holder(port)}: stop that, or choose another port with --port") from None
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listening
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, in words; empty when it cannot be known (another user's process)."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by process {connection.pid} ({shlex.join(psutil.Process(connection.pid).cmdline())[:200]})"
+    except (psutil.Error, OSError):
+        pass
+    return ""
