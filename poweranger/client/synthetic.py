@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ["disc", "ring", "stripes"]
-CONTRAST = (0.22, 0.40)  # of a finding, in units of the full brightness range
-NOISE = (0.05, 0.10)  # deviation of the noise, same unit
+CONTRAST = (0.50, 0.70)  # of a finding, in units of the full brightness range
+NOISE = (0.02, 0.04)  # deviation of the noise, same unit
 
 
 def labels_of(client_id: str, count: int, seed: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def phantom(client_id: str, index: int, label: int, size: int, seed: int) -> np.
         organ = _inside(u, v, rng.uniform(-0.5, 0.5, 2), rng.uniform(0.12, 0.35, 2), size)
         image += body * organ * rng.uniform(-0.10, 0.12)
 
-    angle, distance, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.45), rng.uniform(0.16, 0.30)
+    angle, distance, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3), rng.uniform(0.35, 0.55)
     centre = distance * np.cos(angle), distance * np.sin(angle)
     finding = _inside(u, v, centre, (radius, radius), size)
     if CLASSES[label] == "ring":
