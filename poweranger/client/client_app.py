@@ -6,6 +6,7 @@ No image and no file name leaves it.
 """
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -118,10 +119,8 @@ def _stamp(data_dir: str | None) -> tuple[int, int]:
         return 0, 0
     changes = []
     for path in (data_dir, *(entry[0] for entry in os.walk(data_dir))):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # it is not there, or gone while we look
             changes.append(os.stat(path).st_mtime_ns)
-        except OSError:  # not there, or gone while we look
-            pass
     return len(changes), max(changes, default=0)
 
 

@@ -76,6 +76,7 @@ def read_task(config: Mapping[str, Any]) -> Task:
 
 
 def read_classes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The federation's class names in its order: two or more, all different; raises as `read_task` does."""
     classes = config.get("classes")
     if not _is_list(classes, str) or len(set(classes)) != len(classes) or len(classes) < 2:
         raise UserError("the server's message gives no list of two or more different classes")
@@ -83,6 +84,7 @@ def read_classes(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_channels(values: Mapping[str, Any]) -> int:
+    """The federation's channels, 1 or 3; raises as `read_task` does."""
     if values["channels"] == 0:
         raise UserError("the server's message gives channels = 0: for a model it has to be 1 or 3")
     return values["channels"]

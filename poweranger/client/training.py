@@ -6,7 +6,6 @@ a resumed run continues as if it had never been broken.
 """
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -238,11 +237,3 @@ def augmented(x: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.
     flip = rng.random(n) < 0.5
     columns[flip] = columns[flip, ::-1]
     return x[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def release_memory() -> None:
-    """Give freed heap back to the system (glibc); elsewhere nothing."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):
-        pass

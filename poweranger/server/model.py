@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 WIDTHS = (32, 48, 96, 128)  # filters of the stages; all but the last halve the side
 GROUPS = 8  # of channels, in every normalisation
-LARGEST_MAP = 112  # side of the first stage's map: larger images are strided down to it, or memory grows without use
+UNSTRIDED = 64  # pixels up to which the first convolution takes every position
+LARGEST_MAP = 112  # side of its map beyond that: it is where memory and time go
 
 
 def build_model(
@@ -50,7 +51,7 @@ def build_model(
 
     mean_ = np.zeros(channels) if mean is None else np.asarray(mean, dtype=np.float64)
     std_ = np.ones(channels) if std is None else np.asarray(std, dtype=np.float64)
-    stride = -(-image_size // LARGEST_MAP)
+    stride = 1 if image_size <= UNSTRIDED else max(2, -(-image_size // LARGEST_MAP))
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(WIDTHS) + 2).tolist())
 
     inputs = Input((image_size, image_size, channels))
