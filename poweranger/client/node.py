@@ -6,30 +6,22 @@ Flower version; on our own server it waits for messages without polling. Flower'
 """
 from __future__ import annotations
 
-import datetime
-import email.utils
 import ssl
 import threading
 import time
 import traceback
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message.message import remove_content_from_message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER, ErrorCode
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2, node_pb2
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -37,18 +29,16 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
-from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
+from poweranger.client.connection import FleetClient, Reply, why_refused, why_unreachable
 from poweranger.errors import UserError
-from poweranger.messages import METRICS, NUM_EXAMPLES
+from poweranger.messages import DESCRIBE, METRICS, NUM_EXAMPLES
 
 HOLD = 20  # seconds our server may hold a heartbeat's answer, so that it notices when this process ends
 REPEAT = 30.0  # seconds between two lines that say the same
 SLOW_RETRY = 5.0  # seconds before a refused node tries again: the researcher may mend the server meanwhile
 MAX_PAUSE = 2.0  # seconds between tries to reach a server
 POLL = 0.7  # seconds between pulls at a server that does not hold them
-Reply = TypeVar("Reply")
 
 
 class Forgotten(Exception):
@@ -61,91 +51,6 @@ class Leaving(Exception):
 
 class Dropped(Exception):
     """The server does not want this answer any more."""
-
-
-def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A client's key, OpenSSH or PEM, not encrypted.
-
-    Raises
-    ------
-    UserError
-        When the file cannot be read or holds no such key.
-    """
-    make_one = "make one with: ssh-keygen -t ecdsa -b 256 -N '' -f NAME"
-    try:
-        data = path.read_bytes()
-        key = load_ssh_private_key(data, None) if b"OPENSSH" in data else load_pem_private_key(data, None)
-    except OSError as error:
-        raise UserError(f"private key {path} cannot be read: {error.strerror}") from None
-    except TypeError:
-        raise UserError(f"private key {path} is encrypted: this program cannot ask for its password, {make_one}") from None
-    except (ValueError, UnsupportedAlgorithm):
-        if data.startswith((b"ecdsa-", b"ssh-", b"-----BEGIN PUBLIC")):
-            raise UserError(f"{path} is a public key: give the private one, the file without .pub") from None
-        raise UserError(f"{path} is no private key in OpenSSH or PEM format, or it is encrypted: {make_one}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UserError(f"private key {path} is no elliptic-curve (ECDSA) key: {make_one}")
-    return key
-
-
-def load_root_certificates(path: Path) -> ssl.SSLContext:
-    """A TLS context that trusts the certificates in a PEM file; raises UserError when it cannot be read."""
-    try:
-        return ssl.create_default_context(cafile=str(path))
-    except ssl.SSLError:
-        raise UserError(f"root certificates {path} hold no certificate in PEM format") from None
-    except OSError as error:
-        raise UserError(f"root certificates {path} cannot be read: {error.strerror}") from None
-
-
-class FleetClient:
-    """One node's signed calls to the Fleet API.
-
-    Parameters
-    ----------
-    address : `host:port`.
-    trust : None for plain HTTP.
-    """
-
-    def __init__(self, address: str, trust: ssl.SSLContext | None, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
-        self.public_key = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        host = address.rpartition(":")[0].strip("[]")
-        self._http = httpx.Client(
-            base_url=f"{'https' if trust else 'http'}://{address}/v1/fleet/",
-            verify=trust or False,
-            trust_env=host not in ("localhost", "::1") and not host.startswith("127."),  # no proxy on the way to this machine
-            limits=httpx.Limits(keepalive_expiry=60),
-            headers={
-                "content-type": PROTOBUF_MEDIA_TYPE,
-                "accept": PROTOBUF_MEDIA_TYPE,
-                FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self.public_key).decode(),
-                **dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()),
-            },
-        )
-
-    def call(self, name: str, request: Any, answer: type[Reply], *, timeout: float = 30.0, prefer: str = "") -> Reply:
-        """One call. `prefer` is the Prefer header (RFC 7240), which a server may follow or not.
-
-        Raises
-        ------
-        httpx.HTTPError
-            When the server is not reached (`TransportError`) or answers an error (`HTTPStatusError`).
-        """
-        stamp = datetime.datetime.now(datetime.UTC).isoformat()
-        headers = {
-            TIMESTAMP_HEADER: stamp,
-            FLEET_HTTP_SIGNATURE_HEADER: b64encode(self._key.sign(stamp.encode(), ec.ECDSA(hashes.SHA256()))).decode(),
-        }
-        if prefer:
-            headers["prefer"] = prefer
-        response = self._http.post(name, content=request.SerializeToString(), headers=headers, timeout=timeout)
-        response.raise_for_status()
-        return answer.FromString(response.content)  # type: ignore[attr-defined,no-any-return]
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
 
 class Node:
@@ -180,10 +85,17 @@ class Node:
         self._complaint: tuple[str, float] = ("", 0.0)
         self._states: dict[int, RecordDict] = {}
         self._objects: dict[str, bytes] = {}  # of the last message: training and evaluation carry the same weights
+        self._unusable: UserError | None = None
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="objects")
 
     def run(self) -> None:
-        """Join and serve, again after every loss of the server, until `leave`."""
+        """Join and serve, again after every loss of the server, until `leave`.
+
+        Raises
+        ------
+        UserError
+            When the app cannot describe this site: its data are unusable. The server has been told.
+        """
         try:
             while not self._leaving.is_set():
                 if self._join():
@@ -225,28 +137,13 @@ class Node:
             activate = fleet_pb2.ActivateNodeRequest(public_key=fleet.public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
             self._node = node_pb2.Node(node_id=self._ask("activate-node", activate, fleet_pb2.ActivateNodeResponse).node_id)
         except httpx.HTTPStatusError as error:
-            self._complain(f"{self._address} refuses this client: {self._why_refused(error.response)}")
+            self._complain(f"{self._address} refuses this client: {why_refused(error.response, self._key is not None)}")
             self._leaving.wait(SLOW_RETRY)
             return False
         self._complaint = ("", 0.0)
         self._log(f"connected to {self._address}")
         self._status("idle")
         return True
-
-    def _why_refused(self, response: httpx.Response) -> str:
-        if response.status_code == 401:
-            date = email.utils.parsedate_to_datetime(response.headers.get("date", email.utils.format_datetime(_now())))
-            ahead = (_now() - date).total_seconds()
-            if abs(ahead) > 4:
-                return f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's, set it"
-            return "it does not accept this client's signature"
-        if response.status_code == 412 and self._key is None:
-            return "it takes only clients with a listed key, give --private-key"
-        if response.status_code == 412:
-            return "it does not know this client's key, have its .pub file put into the server's folder of client keys"
-        if response.status_code == 404:
-            return "it speaks no Fleet API, check the address"
-        return f"{response.status_code} {response.text[:200]}"
 
     def _ask(self, name: str, request: Any, answer: type[Reply]) -> Reply:
         """Call until the server is reached, however long it takes.
@@ -269,7 +166,7 @@ class Node:
                     raise
                 self._complain(f"waiting for {self._address}: it answers {error.response.status_code}")
             except httpx.TransportError as error:
-                reason = _why_unreachable(error, self._trust is not None)
+                reason = why_unreachable(error, self._trust is not None)
                 self._complain(f"waiting for {self._address}" + (f": {reason}" if reason else ""))
             self._leaving.wait(pause)
             pause = min(MAX_PAUSE, 2 * pause)
@@ -297,6 +194,8 @@ class Node:
                     self._status("idle")
                 if pulled.messages_list:
                     self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0])
+                    if self._unusable:
+                        raise self._unusable
                     self._status("idle")
                 elif time.monotonic() - asked < 1:
                     self._leaving.wait(POLL)
@@ -379,7 +278,10 @@ class Node:
             if not isinstance(reply, Message):
                 raise TypeError(f"the app returned {type(reply).__name__} instead of a Message")
         except Exception as error:
-            self._log(f"{about}the app failed\n{traceback.format_exc().rstrip()}")
+            sentence = str(error) if isinstance(error, UserError) else f"the app failed\n{traceback.format_exc().rstrip()}"
+            self._log(f"{about}{sentence}")
+            if isinstance(error, UserError) and message.metadata.message_type == DESCRIBE:
+                self._unusable = error  # its data must be mended: the node ends once the server knows
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _public(error)), reply_to=message)
         self._states[run_id] = context.state
         return reply
@@ -421,23 +323,3 @@ def _public(error: Exception) -> str:
     if isinstance(error, OSError) or "/" in text or "\\" in text:
         text = "see the client's log"
     return f"{type(error).__name__}: {text[:500]}"
-
-
-def _why_unreachable(error: BaseException, tls: bool) -> str:
-    """What to do about it; empty when the server is just not there."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate does not fit ({cause.verify_message}), check --root-certificates and the address"
-        if isinstance(cause, ssl.SSLError):
-            return "it does not speak TLS, start it with --certfile and --keyfile or leave out --root-certificates"
-        if isinstance(cause, ConnectionRefusedError):
-            return ""
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx.RemoteProtocolError) and not tls:
-        return "it does not speak plain HTTP, give --root-certificates if it uses TLS"
-    return "" if isinstance(error, (httpx.ReadError, httpx.RemoteProtocolError)) else str(error)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

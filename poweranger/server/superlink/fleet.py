@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import logging
 from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
@@ -39,8 +38,6 @@ MAX_OBJECT = 512 << 20  # bytes of one object, which is a chunk of an array
 HOLD = 20.0  # seconds a call stays open; stock nodes read for 30 s at most
 GRACE = 5.0  # seconds in which a node whose held calls broke off must call again
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(eq=False)
 class _Held:
@@ -57,13 +54,21 @@ class FleetApp:
     ----------
     listed_keys_only : refuse nodes whose key the state does not know yet.
     news : called, from any thread, when a node did something that the grid may wait for.
+    log : gets a line for what the operator wants to read.
     hold, grace : seconds, as `HOLD` and `GRACE`.
     """
 
     def __init__(
-        self, state: LinkState, *, listed_keys_only: bool, news: Callable[[], None], hold: float = HOLD, grace: float = GRACE
+        self,
+        state: LinkState,
+        *,
+        listed_keys_only: bool,
+        news: Callable[[], None],
+        log: Callable[[str], None],
+        hold: float = HOLD,
+        grace: float = GRACE,
     ) -> None:
-        self._fleet, self._listed_keys_only, self._news = state, listed_keys_only, news
+        self._fleet, self._listed_keys_only, self._news, self._log = state, listed_keys_only, news, log
         self._hold_seconds, self._grace = hold, grace
         self.state = SimpleNamespace(linkstate_factory=SimpleNamespace(state=lambda: state))  # where Flower's functions look
         self._routes = {}
@@ -167,14 +172,15 @@ class FleetApp:
         return public_key, node_id
 
     def _notice_joining(self, request: Request, name: str, public_key: bytes, node_id: int | None) -> None:
-        """Make way for a node that starts again; say who is refused, once a key."""
+        """Make way for a node that starts again; refuse a stranger, and say so once a key."""
         if node_id is not None and name == "activate-node":
             self._fleet.deactivate_node(node_id)  # its process restarted: do not wait for its heartbeats to run out
         if self._listed_keys_only and node_id is None:
-            key = "it has no listed key" if name == "register-node" else f"its key {fingerprint(public_key)} is not among the client keys"
-            if key not in self._refused and len(self._refused) < 1000:
-                self._refused.add(key)
-                log.warning("refused a client at %s: %s", request.client.host if request.client else "?", key)
+            reason = "it has no listed key" if name == "register-node" else f"its key {fingerprint(public_key)} is not among the client keys"
+            if reason not in self._refused and len(self._refused) < 1000:
+                self._refused.add(reason)
+                self._log(f"refused a client at {request.client.host if request.client else '?'}: {reason}")
+            raise HTTPException(412, f"refused: {reason}")
 
     async def _hold(self, request: Request, node_id: int, look: Callable[[], Awaitable[bytes]]) -> bytes:
         """Look at once and whenever the node is woken, until there is something or the time is over.
@@ -206,7 +212,8 @@ class FleetApp:
 
     def _check_alive(self, node_id: int, calls: int) -> None:
         if self._calls[node_id] == calls and not self._held[node_id] and self._fleet.deactivate_node(node_id):
-            log.info("node %s hung up and did not call again", node_id)
+            (node,) = self._fleet.get_node_info(node_ids=[node_id])
+            self._log(f"lost the connection to {node.name or f'node {node_id}'}")
             self._news()
 
 

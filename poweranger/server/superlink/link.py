@@ -7,7 +7,7 @@ import errno
 import shlex
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 
 from poweranger.errors import PortInUse, UserError
-from poweranger.server.superlink.fleet import HOLD, FleetApp
+from poweranger.server.superlink.fleet import GRACE, HOLD, FleetApp
 from poweranger.server.superlink.grid import LocalGrid, News
 from poweranger.server.superlink.keys import check_certificate, read_client_keys
 
@@ -49,6 +49,8 @@ class Link:
     host, port : where to listen; port 0 takes a free one, which `port` then tells.
     certfile, keyfile : PEM files; with them the port speaks TLS.
     client_keys : folder of public keys, `<client name>.pub` or `.pem`; then only these clients may join.
+    log : gets a line when a client is refused or its connection is lost.
+    hold, grace : seconds; see `fleet`.
 
     Raises
     ------
@@ -66,7 +68,9 @@ class Link:
         certfile: Path | None = None,
         keyfile: Path | None = None,
         client_keys: Path | None = None,
+        log: Callable[[str], None] = print,
         hold: float = HOLD,
+        grace: float = GRACE,
     ) -> None:
         if (certfile is None) != (keyfile is None):
             raise UserError("TLS needs both files: give --certfile and --keyfile")
@@ -79,7 +83,9 @@ class Link:
         for name, key in (read_client_keys(client_keys) if client_keys else {}).items():
             self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=name)
         self._news = News()
-        self._app = FleetApp(self.state, listed_keys_only=client_keys is not None, news=self._news.ring, hold=hold)
+        self._app = FleetApp(
+            self.state, listed_keys_only=client_keys is not None, news=self._news.ring, log=log, hold=hold, grace=grace
+        )
         config = uvicorn.Config(
             self._app, ssl_certfile=certfile, ssl_keyfile=keyfile, lifespan="off", ws="none", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=2,

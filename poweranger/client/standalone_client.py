@@ -1,0 +1,142 @@
+"""A client as a program: `python -m poweranger.client.standalone_client --client-id C1`.
+
+It loads TensorFlow once, waits for the server as long as it takes, and serves run after run until it is stopped.
+SIGTERM ends it at once, even while it trains, with exit code 0.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import queue
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from poweranger.errors import UserError, run_program
+from poweranger.notify import notify
+from poweranger.run_config import KEYS, find_key, from_environment, from_pyproject, resolve
+
+SITE_KEYS = [key.name for key in KEYS if key.reader == "site"]
+QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+M_ARENA_MAX, ARENAS = -8, 2  # malloc.h; glibc's default is 8 a core, each of which keeps what it once got
+
+
+def main() -> int:
+    """The program. It ends by a signal (exit code 0) or an error."""
+    for number in _signals():
+        signal.signal(number, lambda *_: os._exit(0))  # until there is a node, there is nobody to tell
+    options = _parse()
+    config = _site_config(options)
+
+    def log(text: str) -> None:
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), options.client_id, text, flush=True)
+
+    def status(text: str) -> None:
+        notify(STATUS=text)
+
+    # Files that are wrong are said before TensorFlow is loaded, which takes seconds.
+    from poweranger.client.connection import load_private_key, load_root_certificates
+    from poweranger.client.node import Node
+
+    trust = load_root_certificates(options.root_certificates) if options.root_certificates else None
+    key = load_private_key(options.private_key) if options.private_key else None
+    limit_process(config["threads"])
+    from poweranger.client import client_app
+
+    client_app.preload(config["threads"], config["gpu-memory-mb"])
+    node = Node(
+        client_app.app, options.server_address, {"client-id": options.client_id, "data-dir": options.data_dir} | config,
+        trust=trust, key=key, log=log, status=status,
+    )
+    notify(READY=1, STATUS="waiting for the server")
+    return serve(node, log)
+
+
+def serve(node: Any, log: Callable[[str], None]) -> int:
+    """Run `node` until a signal comes or it fails; ends the process without waiting for a training step.
+
+    The node works in a thread of its own: the main thread stays free for signals while TensorFlow computes.
+    """
+    end: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()  # its `put` is safe in a signal handler
+    for number in _signals():
+        signal.signal(number, lambda *_: end.put(0))
+
+    def work() -> None:
+        try:
+            node.run()
+        except BaseException as error:
+            end.put(error)
+
+    threading.Thread(target=work, name="node", daemon=True).start()
+    outcome = end.get()
+    notify(STOPPING=1)
+    node.leave()
+    if isinstance(outcome, UserError):
+        raise outcome
+    if isinstance(outcome, BaseException):
+        traceback.print_exception(outcome)
+        return 1
+    log("stopped")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def limit_process(threads: int) -> None:
+    """Set what native libraries read when they are loaded: so before TensorFlow is."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+
+
+def _signals() -> list[signal.Signals]:
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+
+
+def _parse() -> argparse.Namespace:
+    environment = os.environ
+    host, port = environment.get("FLOWER_HOST") or "127.0.0.1", environment.get("FLOWER_PORT") or "8081"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # a server listens there; a client connects here
+    default = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    parser = argparse.ArgumentParser("python -m poweranger.client.standalone_client", description="One site of the federation.")
+    parser.add_argument("--client-id", required=True, help="this site's name: letters, digits, '.', '_' and '-'")
+    parser.add_argument("--server-address", default=default, metavar="HOST:PORT", help="where the server listens (default %(default)s)")
+    parser.add_argument("--data-dir", default=environment.get("DATA_DIR", ""), help="folder of class folders, or .npz file (default $DATA_DIR)")
+    parser.add_argument("--root-certificates", type=Path, metavar="CA", help="PEM file that the server's certificate is checked with: TLS")
+    parser.add_argument("--private-key", type=Path, metavar="KEY", help="this site's key, for a server with --client-keys")
+    parser.add_argument("--threads", help=find_key("threads").help)
+    parser.add_argument("--project", type=Path, default=Path.cwd(), metavar="DIR", help="folder of pyproject.toml (default: the current one)")
+    options = parser.parse_args()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", options.client_id):
+        raise UserError(f"--client-id {options.client_id!r} is not allowed: letters, digits, '.', '_' and '-', 64 at most")
+    host, _, port = options.server_address.rpartition(":")
+    if not re.fullmatch(r"\[[0-9A-Fa-f:.%a-z]+\]|[^\s:/@]+", host) or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"server address {options.server_address!r} is none: give HOST:PORT, such as 127.0.0.1:8081")
+    if options.private_key and not options.root_certificates:
+        raise UserError("--private-key needs TLS: give --root-certificates, too")
+    return options
+
+
+def _site_config(options: argparse.Namespace) -> dict[str, Any]:
+    """The keys that each client reads for itself; a data folder that `strict-data` refuses ends the program here."""
+    flags = {"threads": find_key("threads").parse(options.threads)} if options.threads else {}
+    values = resolve(from_pyproject(options.project / "pyproject.toml"), from_environment(os.environ), flags)
+    if values["strict-data"] and not options.data_dir:
+        raise UserError("strict-data = true, but there are no data: set DATA_DIR or give --data-dir")
+    if values["strict-data"] and not Path(options.data_dir).exists():
+        raise UserError(f"DATA_DIR {options.data_dir} does not exist: correct it, or set strict-data = false")
+    return {name: values[name] for name in SITE_KEYS}
+
+
+if __name__ == "__main__":
+    run_program("standalone_client", main)
