@@ -175,13 +175,15 @@ def _load_folder(data_dir: str, wanted: _Wanted) -> SiteData:
     report_unreadable(unreadable, wanted.log)
 
     usable = np.array([not reason for reason in reasons])
-    classes = folder.classes
+    classes = folder.classes if usable.any() else []
     if wanted.partition is None:
         used, y[usable] = np.unique(y[usable], return_inverse=True)
         classes = [classes[label] for label in used]
         _check_classes(data_dir, classes, unreadable)
         if not wanted.channels and not any(file.colour for file, good in zip(files, usable, strict=True) if good):
             x, channels = x[..., :1], 1  # what made it colour was broken: all channels are alike
+    elif not classes:
+        _check_classes(data_dir, classes, unreadable)
 
     validation = np.zeros(len(y), dtype=bool)
     contents = [file.content for file, good in zip(files, usable, strict=True) if good]

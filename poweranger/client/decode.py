@@ -17,15 +17,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 50_000_000  # of one image: bounds what a decoding thread holds to some 400 MB
-GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and I;16 with its byte orders
-DEEP_MODES = ("I", "F")
+GREY_MODES = ("1", "L", "LA", "La")
+DEEP_MODES = ("I", "F")  # and I;16 with its byte orders
 DEPTHS = (255.0, 4095.0, 65535.0)  # 8, 12 and 16 bits
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is stricter than Pillow's limit
 
 
 class Unreadable(Exception):
@@ -116,7 +119,7 @@ def _has_colour(image: Image.Image) -> bool:
     if image.mode in ("P", "PA"):
         entries = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
         return bool((entries != entries[:, :1]).any())
-    return not image.mode.startswith(GREY_MODES)
+    return not (image.mode in GREY_MODES or image.mode.startswith(DEEP_MODES))
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:

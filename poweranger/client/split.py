@@ -74,18 +74,18 @@ def deal(contents: Sequence[bytes], labels: np.ndarray, clients: int, alpha: flo
     """
     groups = _copies(contents)
     members = sorted(groups)
-    own_class = np.array([labels[groups[content]].min() for content in members], dtype=np.int64)
-    at_least = max(1, min(max(10, len(members) // 50), len(members) // (4 * clients)))
     if len(members) < 2 * clients:
         raise UserError(f"{len(members)} different images are too few for {clients} clients: take fewer clients")
+    own_class = np.array([labels[groups[content]].min() for content in members], dtype=np.int64)
+    at_least = max(1, min(max(10, len(members) // 50), len(members) // (4 * clients)))
+    classes = int(own_class.max()) + 1
     rng = np.random.default_rng([seed, clients])
     for _ in range(DRAWS):
         owner = _draw_owners(own_class, clients, alpha, rng)
-        parts = [[groups[content] for content, client in zip(members, owner, strict=True) if client == index]
-                 for index in range(clients)]
-        shares = [np.sort(np.concatenate(part)) if part else np.zeros(0, dtype=np.int64) for part in parts]
-        if all(len(share) >= at_least and len(np.unique(labels[share])) >= min_classes for share in shares):
-            return shares
+        counts = np.bincount(owner * classes + own_class, minlength=clients * classes).reshape(clients, classes)
+        if counts.sum(1).min() >= at_least and (counts > 0).sum(1).min() >= min_classes:
+            return [np.sort(np.concatenate([groups[members[index]] for index in np.flatnonzero(owner == client)]))
+                    for client in range(clients)]
     raise UserError(f"alpha = {alpha:g} over {clients} clients leaves some client with too few images or classes in every "
                     f"draw: take a larger alpha or fewer clients")
 
