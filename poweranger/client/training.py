@@ -121,7 +121,7 @@ class Trainer:
         self.traces = 0
         self._optimizer = optimizer = keras.optimizers.SGD(0.0, momentum=spec.momentum, nesterov=spec.momentum > 0)
         optimizer.build(model.trainable_variables)
-        self._dropout_state = model.get_layer("dropout").seed_generator.state
+        self._dropout = model.get_layer("dropout").seed_generator if spec.dropout else None  # Keras makes none for rate 0
         self._sums = sums = tf.Variable(tf.zeros(2), trainable=False)  # of the epoch: loss, correct
         side, size = spec.image_size, spec.batch_size
         images = tf.TensorSpec((size, side, side, spec.channels), tf.uint8)
@@ -177,7 +177,8 @@ class Trainer:
         for variable in self._optimizer.variables:
             if variable.shape.rank:  # momenta; the scalars are the step count and the learning rate
                 variable.assign(tf.zeros_like(variable))
-        self._dropout_state.assign(np.random.SeedSequence(seed, spawn_key=(DROPOUT_STREAM,)).generate_state(2) >> 1)
+        if self._dropout:
+            self._dropout.state.assign(np.random.SeedSequence(seed, spawn_key=(DROPOUT_STREAM,)).generate_state(2))
         rng = np.random.default_rng(seed)
         offset = tf.constant(np.zeros(spec.num_classes) if shift is None else shift, tf.float32)
         for _ in range(epochs):
