@@ -185,6 +185,8 @@ class Saveable(Strategy):
         """Send, collect, guard and record one phase; the figures of the usable answers by client id."""
         session, number = self.session, current.number
         sampled = sorted(names.values())
+        for message in messages:
+            message.metadata.group_id = str(number)
         self.report(phase, number, sampled=sampled, replied=[])
         answers = session.exchange.ask(
             messages, names, f"round {number} {phase}", deadline=timeout, grace=session.config["round-grace"],

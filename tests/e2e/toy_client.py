@@ -1,0 +1,80 @@
+"""A client without TensorFlow: describes, trains and evaluates a two-number model by arithmetic, or misbehaves on demand.
+
+    python toy_client.py NAME ADDRESS [BEHAVIOUR]
+
+Behaviours: `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, `sleep` in round 2,
+`class` unknown to the others, `synthetic` images, `garbled` description.
+"""
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from poweranger.client.node import Node
+from poweranger.messages import ARRAYS, CONFIG, Site, metric_reply, pack, unpack
+
+NAME, ADDRESS, BEHAVIOUR = sys.argv[1], sys.argv[2], (sys.argv[3] if len(sys.argv) > 3 else "")
+NUMBER = int("".join(filter(str.isdigit, NAME)) or 0)
+app = ClientApp()
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    classes = ["a", "zebra"] if BEHAVIOUR == "class" else ["a", "b"]
+    site = Site(NAME, classes, [10 * NUMBER, 5], [4, 2], 1, 100, [50.0], [30.0], synthetic=BEHAVIOUR == "synthetic", synthetic_reason="DATA_DIR is not set")
+    record = site.to_record()
+    if BEHAVIOUR == "garbled":
+        del record["train_counts"]
+    return Message(RecordDict({CONFIG: record}), reply_to=message)
+
+
+@app.query("initial")
+def initial(message: Message, context: Context) -> Message:
+    return Message(RecordDict({ARRAYS: pack([np.zeros((2, 3)), np.ones(4)]), CONFIG: ConfigRecord({"shapes": ["2,3", "4"]})}), reply_to=message)
+
+
+@app.query("refuse")
+def refuse(message: Message, context: Context) -> Message:
+    print("REFUSED:", message.content.config_records[CONFIG]["reason"], flush=True)
+    return Message(metric_reply({}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    config = message.content.config_records[CONFIG]
+    number = int(config["server-round"])  # type: ignore[arg-type]
+    print(f"round {number} begins", flush=True)
+    if BEHAVIOUR == "raise":
+        raise RuntimeError("this site is out of order")
+    if BEHAVIOUR == "sleep" and number == 2:
+        time.sleep(600)
+    weights = unpack(message.content.array_records[ARRAYS]) * np.float32(0.9) + np.float32(NUMBER) * np.float32(config["learning-rate"])
+    if BEHAVIOUR == "nan":
+        weights[3] = math.nan
+    if BEHAVIOUR == "shape":
+        weights = weights[:-1]
+    metrics: dict[str, Any] = {"num-examples": 0 if BEHAVIOUR == "zero" else 10 * NUMBER, "loss": 1.0 / NUMBER, "accuracy": 0.5}
+    if BEHAVIOUR == "missing":
+        del metrics["loss"]
+    if BEHAVIOUR == "loss":
+        metrics["loss"] = math.nan
+    return Message(metric_reply(metrics, pack([weights])), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    return Message(metric_reply({"num-examples": 6, "loss": 0.25 * NUMBER, "confusion": [3, 1, 0, 2]}), reply_to=message)
+
+
+if __name__ == "__main__":
+    node = Node(app, ADDRESS, {"client-id": NAME})
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=lambda: (node.leave(), signal.raise_signal(signal.SIGKILL))).start())
+    node.run()
