@@ -27,7 +27,7 @@ def labels_of(client_id: str, count: int, seed: int) -> np.ndarray:
 def phantom(client_id: str, index: int, label: int, size: int, seed: int) -> np.ndarray:
     """One phantom as uint8, (size, size): always the same for the same arguments."""
     style = _generator(seed, client_id, "scanner")
-    contrast, noise, tissue = style.uniform(*CONTRAST), style.uniform(*NOISE), style.uniform(0.25, 0.40)
+    contrast, noise, tissue = style.uniform(*CONTRAST), style.uniform(*NOISE), style.uniform(0.18, 0.28)
     rng = _generator(seed, client_id, str(index))
     v, u = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
 
@@ -46,7 +46,7 @@ def phantom(client_id: str, index: int, label: int, size: int, seed: int) -> np.
         turn = rng.uniform(0, np.pi)
         wave = np.sin((u * np.cos(turn) + v * np.sin(turn)) * 2 * np.pi / (0.6 * radius))
         finding = finding * (0.5 + 0.5 * wave)
-    image += contrast * rng.uniform(0.7, 1.2) * finding
+    image += contrast * rng.uniform(0.6, 1.0) * finding
     image += rng.normal(0, noise, image.shape)
     return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
