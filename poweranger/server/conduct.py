@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -23,8 +24,8 @@ from poweranger.server.strategy import SaveableFedAvg, Session
 
 
 def log(text: str) -> None:
-    """One line for whoever reads the server's output."""
-    print(text, flush=True)
+    """One line, with local time, for whoever reads the server's output."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
 
 
 def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
