@@ -41,10 +41,7 @@ app = ServerApp()
 def run_in_flower(grid: Grid, context: Context) -> None:
     """The run under `flwr run .` or on a stock SuperLink; files go to the project's `results/`."""
     root = project_root()
-    given: dict[str, Any] = dict(context.run_config)
-    written = from_pyproject(root / "pyproject.toml")
-    typed = {name: value for name, value in given.items() if written.get(name) != value}  # on flwr's command line
-    config = resolve(written, from_environment(caller_environment()), typed)
+    config = resolve(context.run_config, from_environment(caller_environment()))
     _quiet_flower(config)
     conduct(grid, Run.create(root / "results", "sim", config), config, threading.Event())
 
