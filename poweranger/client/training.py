@@ -145,7 +145,7 @@ class Trainer:
             self.traces += 1
             return model(x, training=False)
 
-        self._step, self._forward = step, forward
+        self._step, self._forward = step.get_concrete_function(), forward.get_concrete_function()  # these never retrace
 
     def train(
         self,

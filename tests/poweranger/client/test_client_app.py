@@ -17,7 +17,19 @@ from PIL import Image
 
 from poweranger.client import client_app
 from poweranger.errors import UserError
-from poweranger.messages import ARRAYS, CONFIG, CONFUSION, DESCRIBE, INITIAL, METRICS, NUM_EXAMPLES, REFUSE, Site, split_flat, unpack
+from poweranger.messages import (
+    ARRAYS,
+    CONFIG,
+    CONFUSION,
+    DESCRIBE,
+    INITIAL,
+    METRICS,
+    NUM_EXAMPLES,
+    REFUSE,
+    Site,
+    split_flat,
+    unpack,
+)
 from poweranger.run_config import KEYS
 
 SIZE = 32
