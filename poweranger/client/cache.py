@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import tempfile
 import time
@@ -50,6 +51,12 @@ def allocate(shape: tuple[int, ...], cache_mb: int) -> np.ndarray:
     except OSError as error:
         raise UserError(f"the decoded images need {size:,} bytes in {folder} ({error.strerror}): free some space or set "
                         f"XDG_CACHE_HOME to a folder on a larger disk") from None
+
+
+def release(rows: np.ndarray) -> None:
+    """Stop counting the pages of a cache file as this process's memory; the system's page cache keeps them."""
+    if isinstance(rows, np.memmap):
+        rows._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def move_to_front(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -66,7 +66,12 @@ class SiteData:
                 pixels = self.train.x[start : start + step, :, :, channel].ravel()
                 histogram[channel] += np.bincount(pixels, minlength=256)
         value = np.arange(256) / 255
+        self.release()
         return int(histogram[0].sum()), (histogram @ value).tolist(), (histogram @ value**2).tolist()
+
+    def release(self) -> None:
+        """Give back the memory that a cache file's touched pages count for; to call when a pass over them is done."""
+        cache.release(self.train.x)
 
 
 class Unusable(Exception):
@@ -122,7 +127,9 @@ def load_site(data_dir: str | None, *, client_id: str, image_size: int, channels
     """
     wanted = _Wanted(image_size, channels, validation_fraction, seed, cache_mb, partition, dirichlet_alpha, log)
     try:
-        return _load(data_dir, wanted)
+        site = _load(data_dir, wanted)
+        site.release()
+        return site
     except Unusable as unusable:
         reason, where = str(unusable), f" ({shown(data_dir)})" if data_dir else ""
     if strict:

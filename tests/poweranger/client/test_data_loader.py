@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from poweranger.client import cache, folder
-from poweranger.client.data_loader import Images, SiteData, load_npz_split, load_site
+from poweranger.client.data_loader import Images, SiteData, load_site
 from poweranger.errors import UserError
 
 
@@ -58,19 +59,6 @@ def test_grey_images_stay_grey_or_become_rgb(shared_data: Path) -> None:
     assert (grey.channels, colour.channels) == (1, 3)
     assert np.bincount(grey.validation.y).tolist() == [50] * 6
     assert np.array_equal(np.repeat(grey.train.x, 3, axis=3), colour.train.x)
-
-
-@pytest.mark.parametrize("name", ["breastmnist.npz", "breastmnist_asfound_1d_labels.npz"])
-def test_an_npz_keeps_its_own_splits(shared_data: Path, name: str) -> None:
-    path = shared_data / "breastmnist" / name
-    site = load(path, image_size=28)
-    with np.load(path) as arrays:
-        assert np.array_equal(site.train.x[..., 0], arrays["train_images"])
-        assert np.array_equal(site.validation.x[..., 0], arrays["val_images"])
-        assert np.array_equal(site.train.y, arrays["train_labels"].ravel())
-        assert np.array_equal(load_npz_split(str(path), "test", 28, 0).x[..., 0], arrays["test_images"])
-    assert site.classes == ["0", "1"] and site.channels == 1
-    assert load(path, channels=3, image_size=48).train.x.shape == (546, 48, 48, 3)
 
 
 def test_pixel_stats_are_those_of_the_training_images(shared_data: Path) -> None:
@@ -198,14 +186,6 @@ def test_a_class_of_two_has_one_for_validation_and_a_class_of_one_none(site: Pat
     assert np.bincount(loaded.validation.y, minlength=4).tolist() == [1, 1, 1, 0]
 
 
-def test_an_npz_without_val_is_split(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "a.npz", train_images=images, train_labels=np.arange(40) % 2)
-    loaded = load(tmp_path / "a.npz")
-    assert np.bincount(loaded.validation.y).tolist() == [4, 4] and len(loaded.train.y) == 32 and loaded.channels == 3
-    assert np.array_equal(loaded.train.x, load(tmp_path / "a.npz").train.x)
-
-
 @pytest.mark.parametrize("source", ["mednist6", "breastmnist/breastmnist.npz"])
 def test_virtual_clients_share_the_images_out(shared_data: Path, source: str) -> None:
     whole = load(shared_data / source)
@@ -229,6 +209,17 @@ def test_the_cache_file_holds_the_same_and_has_no_name(site: Path, tmp_path: Pat
     assert in_memory.pixel_stats() == mapped.pixel_stats()
     assert list((tmp_path / "cache" / "poweranger").iterdir()) == []  # while it is in use
     assert oct((tmp_path / "cache" / "poweranger").stat().st_mode)[-3:] == "700"
+
+
+def test_a_released_cache_file_costs_no_memory_and_keeps_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    size = 64 * 2**20
+    rows = cache.allocate((64, size // 64), 0)
+    rows[:] = np.arange(64, dtype=np.uint8)[:, None]
+    resident = psutil.Process().memory_info().rss
+    cache.release(rows)
+    assert psutil.Process().memory_info().rss < resident - size // 2
+    assert np.array_equal(rows[:, -1], np.arange(64))
 
 
 def test_a_full_disk_is_one_sentence(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,31 +295,6 @@ def test_a_folder_without_two_classes_of_images_fails(tmp_path: Path, strict: bo
     noise(1).save(data / "ill" / "a.png")
     with pytest.raises(UserError, match=r"one class only \(ill\)"):
         load(data, strict=strict)
-
-
-def test_npz_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2
-    cases: list[tuple[dict[str, np.ndarray], str]] = [
-        ({"train_images": images.astype(np.float32), "train_labels": labels}, "must be uint8"),
-        ({"train_images": images, "train_labels": np.zeros((4, 14), int)}, "14 labels an image"),
-        ({"train_images": images, "train_labels": labels[:3]}, "4 images and 3 labels"),
-        ({"train_images": images, "train_labels": labels - 1}, "from 0"),
-        ({"train_images": images, "train_labels": labels * 0.5}, "from 0"),
-        ({"train_images": images, "train_labels": labels * 0}, "fewer than two classes"),
-        ({"train_images": images[0], "train_labels": labels}, "shape"),
-        ({"x": images}, "no train_labels"),
-        ({"train_images": np.array([{}] * 4, object), "train_labels": labels}, "must be uint8"),
-        ({"train_images": images, "train_labels": np.array([{}] * 4, object)}, "cannot be read"),
-    ]
-    for arrays, words in cases:
-        np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=words):
-            load(tmp_path / "a.npz")
-    data = (tmp_path / "a.npz").read_bytes()
-    for damaged in (b"", data[: len(data) // 2], b"no zip file"):
-        (tmp_path / "a.npz").write_bytes(damaged)
-        with pytest.raises(UserError, match="cannot be read as an .npz"):
-            load(tmp_path / "a.npz")
 
 
 def test_loading_needs_no_tensorflow() -> None:
