@@ -43,9 +43,6 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-# ---- real images
-
-
 def test_colour_images_of_many_sizes(shared_data: Path) -> None:
     site = load(shared_data / "bccd_cells")
     assert site.classes == ["Platelets", "RBC", "WBC"] and site.channels == 3
@@ -67,9 +64,6 @@ def test_pixel_stats_are_those_of_the_training_images(shared_data: Path) -> None
     count, total, squares = site.pixel_stats()
     assert count == len(pixels)
     assert np.allclose(total, pixels.sum(0)) and np.allclose(squares, (pixels**2).sum(0))
-
-
-# ---- which files count
 
 
 def test_nested_files_count_for_their_top_folder_and_the_rest_is_noted(site: Path) -> None:
@@ -152,9 +146,6 @@ def test_one_colour_image_makes_the_site_rgb(site: Path) -> None:
     assert load(site, channels=1).train.x.shape[3] == 1
 
 
-# ---- the split
-
-
 def test_a_restart_and_renamed_files_and_folders_change_nothing(site: Path, tmp_path: Path) -> None:
     first = load(site)
     moved = tmp_path / "moved"
@@ -194,9 +185,6 @@ def test_virtual_clients_share_the_images_out(shared_data: Path, source: str) ->
         together = sum((contents(part) for share in shares for part in (share.train, share.validation)), Counter())
         assert together == contents(whole.train) + contents(whole.validation)
         assert all(share.classes == whole.classes and len(share.train.y) > 5 for share in shares)
-
-
-# ---- the cache
 
 
 def test_the_cache_file_holds_the_same_and_has_no_name(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,9 +237,6 @@ def test_a_long_load_says_how_far_it_is(site: Path, monkeypatch: pytest.MonkeyPa
     lines: list[str] = []
     load(site, log=lines.append)
     assert lines[-3:] == ["decoding: 8 of 20 images", "decoding: 16 of 20 images", "decoding: 20 of 20 images"]
-
-
-# ---- nothing to learn from
 
 
 @pytest.mark.parametrize(
