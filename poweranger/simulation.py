@@ -33,6 +33,7 @@ from poweranger.origin import project_root
 from poweranger.run_config import KEYS, from_environment, from_pyproject, parse_overrides, resolve
 
 STOP_SECONDS = 5.0  # that a simulation gets to end by itself
+CLIENT_WAIT = 600.0  # seconds in place of "for ever": all virtual clients are there, nobody else will come
 CHILD = "from poweranger import simulation; simulation.run_child()"
 
 
@@ -45,6 +46,7 @@ def main() -> int:
     options = parser.parse_args()
     root = project_root()
     config = resolve(from_pyproject(root / "pyproject.toml"), from_environment(os.environ), parse_overrides(options.run_config))
+    config["client-wait"] = config["client-wait"] or CLIENT_WAIT
     if options.supernodes < 1:
         raise UserError(f"--supernodes {options.supernodes} is not allowed: give 1 or more")
     for name in ("min-available-clients", "min-fit-clients", "min-evaluate-clients"):
@@ -157,20 +159,25 @@ def _simulate(request: Mapping[str, Any], stop: threading.Event) -> int:
     config = request["config"]
     run = Run.create(Path(request["root"]) / "results", request["run_name"], config)
     server_app = ServerApp()
+    ended_by: list[Stopped | UserError] = []
 
     @server_app.main()
     def conduct_run(grid: Grid, context: Context) -> None:
-        conduct(grid, run, config, stop)
+        try:
+            conduct(grid, run, config, stop)
+        except (Stopped, UserError) as error:  # Flower would take seconds longer to end, and print a traceback
+            ended_by.append(error)
 
     logging.getLogger("flwr").setLevel(logging.INFO if config["verbose"] >= 2 else logging.CRITICAL)
-    try:
-        run_simulation(
-            server_app,
-            client_app,
-            request["supernodes"],
-            backend_config={"init_args": {"log_to_driver": config["verbose"] >= 1, "logging_level": "ERROR"}},
-        )
-    except Stopped:
+    run_simulation(
+        server_app,
+        client_app,
+        request["supernodes"],
+        backend_config={"init_args": {"log_to_driver": config["verbose"] >= 1, "logging_level": "ERROR"}},
+    )
+    if ended_by and isinstance(ended_by[0], UserError):
+        raise ended_by[0]
+    if ended_by:
         return 1
     print(f"run {run.name} finished: {run.path}", flush=True)
     return 0
