@@ -129,7 +129,7 @@ def read_document(path: Path) -> dict[str, Any]:
         When it is absent, unreadable, or does not parse: with line and column.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:
