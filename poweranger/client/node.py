@@ -82,6 +82,7 @@ class Node:
         self._leaving = threading.Event()
         self._fleet: FleetClient | None = None
         self._node: node_pb2.Node | None = None
+        self._signing_off, self._signed_off = threading.Lock(), self._node
         self._complaint: tuple[str, float] = ("", 0.0)
         self._states: dict[int, RecordDict] = {}
         self._objects: dict[str, bytes] = {}  # of the last message: training and evaluation carry the same weights
@@ -103,6 +104,7 @@ class Node:
         except Leaving:
             pass
         finally:
+            self._sign_off()  # if `leave` came while the node joined, it had nothing to sign off yet
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def leave(self, timeout: float = 1.0) -> None:
@@ -113,9 +115,11 @@ class Node:
         sign_off.join(timeout)
 
     def _sign_off(self) -> None:
-        fleet, node = self._fleet, self._node
-        if fleet is None or node is None:
-            return
+        with self._signing_off:
+            fleet, node = self._fleet, self._node
+            if fleet is None or node is None or node is self._signed_off:
+                return
+            self._signed_off = node
         try:
             fleet.call("deactivate-node", fleet_pb2.DeactivateNodeRequest(node_id=node.node_id), fleet_pb2.DeactivateNodeResponse)
             if self._key is None:
@@ -297,18 +301,19 @@ class Node:
                 clientapp_runtime_list=[seconds],
             )
             pushed = self._ask("push-messages", request, fleet_pb2.PushMessagesResponse)
-            contents = {object_id: objects[object_id].deflate() for object_id in pushed.objects_to_push}
-        if not contents:  # a new answer always has something new in it
-            raise Dropped("the answer came too late, the server does not want it any more")
+            missing = {object_id: objects[object_id].deflate() for object_id in pushed.objects_to_push}
+        # The message itself goes last. Other objects may be dropped because another client's answer holds the same.
+        root = missing.pop(reply.metadata.message_id, None)
 
-        def push(item: tuple[str, bytes]) -> bool:
+        def push(object_id: str, content: bytes) -> bool:
             request = message_pb2.PushObjectRequest(
-                node=self._node, run_id=run_id, session_id=pushed.session_id, object_id=item[0], object_content=item[1]
+                node=self._node, run_id=run_id, session_id=pushed.session_id, object_id=object_id, object_content=content
             )
             return self._ask("push-object", request, message_pb2.PushObjectResponse).stored
 
-        if not all(self._pool.map(push, contents.items())):
-            raise Dropped("the server did not take the whole answer: it came too late, or another one held the same")
+        list(self._pool.map(push, missing.keys(), missing.values()))
+        if root is None or not push(reply.metadata.message_id, root):
+            raise Dropped("the answer came too late, the server does not want it any more")
 
 
 def _examples(reply: Message) -> int:

@@ -240,10 +240,10 @@ def _check_claims(message: Any, public_key: bytes, node_id: int | None) -> None:
         honest = message.public_key == public_key
     else:
         honest = node_id == (message.node.node_id if hasattr(message, "node") else message.node_id)
-    if hasattr(message, "messages_list"):
-        honest = honest and all(reply.metadata.src_node_id == node_id for reply in message.messages_list)
     if not honest:
         raise HTTPException(401, "the call speaks for another node")
+    if any(reply.metadata.src_node_id != node_id for reply in getattr(message, "messages_list", ())):
+        raise HTTPException(403, "the answer speaks for another node")
 
 
 def fingerprint(public_key: bytes) -> str:

@@ -139,7 +139,7 @@ class LocalGrid(Grid):
         asked = [message_id for message_id in message_ids if message_id in self._open]
         # Before the look for replies: a node may answer and leave right after.
         lost = {message_id: reason for message_id in asked if (reason := self._why_lost(message_id))}
-        lost |= self._find_replies(asked)
+        lost = self._find_replies(asked) | lost
         replies = []
         for message_id in asked:
             reply = self._assemble(message_id)
