@@ -61,17 +61,23 @@ def _prepare_command() -> None:
 def _prepare_run(parameters: Mapping[str, Any]) -> None:
     root = Path(__file__).resolve().parents[1]
     overrides = _overrides(parameters.get("run_config_overrides") or ())
-    environment = run_config.from_environment(os.environ)
-    run_config.resolve(run_config.from_pyproject(root / "pyproject.toml"), environment, overrides)
+    given = run_config.from_environment(os.environ)
+    values = run_config.resolve(run_config.from_pyproject(root / "pyproject.toml"), given, overrides)
     if not _is_local(parameters.get("superlink")):
         return  # a federation of its own: its server has its own folder, and nothing of this machine goes there
     choose_superlink()
     os.environ.update(QUIET | {NO_INSTALLATION: "1"})
     overridden = {run_config.BY_NAME[name].environment for name in overrides}
+    environment = {name: value for name, value in os.environ.items() if name not in overridden}
     try:
-        origin.write_note(root, {name: value for name, value in os.environ.items() if name not in overridden})
+        origin.write_note(root, environment | site_environment(values))
     except OSError as error:
         raise UserError(f"the project folder {root} cannot be written ({error.strerror}): copy it to one of your own") from None
+
+
+def site_environment(values: Mapping[str, run_config.Value]) -> dict[str, str]:
+    """The keys that a client reads for itself at its start, as the variables that a virtual client finds them in."""
+    return {key.environment: str(values[key.name]) for key in run_config.KEYS if key.reader == "site" and key.environment}
 
 
 def _overrides(words: Sequence[str]) -> dict[str, run_config.Value]:

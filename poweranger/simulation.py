@@ -28,9 +28,9 @@ from typing import Any
 import psutil
 
 from poweranger.errors import RunFailed, UserError, run_program
-from poweranger.flwr_run import VIRTUAL_CLIENTS
+from poweranger.flwr_run import VIRTUAL_CLIENTS, site_environment
 from poweranger.origin import project_root
-from poweranger.run_config import KEYS, from_environment, from_pyproject, parse_overrides, resolve
+from poweranger.run_config import from_environment, from_pyproject, parse_overrides, resolve
 
 STOP_SECONDS = 5.0  # that a simulation gets to end by itself
 CLIENT_WAIT = 600.0  # seconds in place of "for ever": all virtual clients are there, nobody else will come
@@ -105,9 +105,9 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
 @contextlib.contextmanager
 def _child(scratch: Path, config: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
     """The child process; in the end it and all that it started are gone."""
-    site = {key.environment: str(config[key.name]) for key in KEYS if key.reader == "site" and key.environment}
     path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | VIRTUAL_CLIENTS | site | {"PYTHONPATH": path, "FLWR_HOME": str(scratch / "flwr"), "RAY_TMPDIR": str(scratch)}
+    own = {"PYTHONPATH": path, "FLWR_HOME": str(scratch / "flwr"), "RAY_TMPDIR": str(scratch)}
+    environment = os.environ | VIRTUAL_CLIENTS | site_environment(config) | own
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, env=environment, start_new_session=True)
     try:
         yield child
