@@ -1,4 +1,4 @@
-"""Logs, and all other text from outside: cleaned before a terminal sees it, read from the end, followed, merged by time.
+"""Logs: read from the end, followed, merged by time; with `clean`, which all text from outside passes.
 
 A log is any process's output: lines of 10 MB, NULs, invalid UTF-8 and escape sequences are to be expected. What comes
 out of this module is clean and of bounded length. Rotated logs lie beside a log: `C1.log.1` is the newest of them.
@@ -11,54 +11,32 @@ import heapq
 import os
 import re
 import time
-import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from fedtui.cleaning import LIMIT, clean
 from poweranger.errors import UserError
 
-LIMIT = 2000  # characters of a line that are shown
+__all__ = [
+    "LIMIT", "Follower", "clean", "compile_pattern", "level_of", "merge", "old_logs", "parse_since", "read_lines", "since", "tail",
+]  # fmt: skip
+
 _LINE_BYTES = 1 << 16  # of a longer line the rest is skipped
-_READ_BYTES = 1 << 20  # read by one poll
+_READ_BYTES = 1 << 20
+_READS = 64  # made by one poll until there is a finished line
 _BLOCK = 1 << 16
 _CUT_SECONDS = 2.0  # a rotation is through with its last step well within this
-
-# ECMA-48: CSI with parameters, intermediate and final byte; strings (DCS, SOS, OSC, PM, APC) up to BEL or ST, or only their
-# introducer when they have no end; any other ESC sequence. C1 controls stand for ESC and a letter.
-_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])(?:[^\x07\x1b\x90\x98\x9b-\x9f]*(?:\x07|\x1b\\|\x9c))?"
-    r"|\x1b[ -/]*[0-~]"
-)
-# Default_Ignorable_Code_Point and blank letters, as far as they count as printable; U+FE0F, which makes an emoji, stays
-_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0e\uffa0\U000e0100-\U000e01ef]")
-_RAW_C1 = {0xDC00 + byte: byte for byte in range(0x80, 0xA0)}  # as `surrogateescape` decodes C1 bytes
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _ERROR = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL|FAILED)\b|^Traceback |^(?:\w+\.)*\w*(?:Error|Exception)\b|^(?:server|client|simulation): |^[EF]\d{4} |: [EF] "
+    r"\b(?:ERROR|CRITICAL|FATAL|FAILED)\b|^Traceback |^(?:\w+\.)*\w*(?:Error|Exception)\b|^(?:server|client|simulation): "
+    r"|^[EF]\d{4} |^[\d-]{10} [\d:.]+: [EF] "
 )
-_WARNING = re.compile(r"\bWARN(?:ING)?\b|^(?:\w+\.)*\w*Warning\b|^W\d{4} |: W ")
-
-
-def clean(text: str, limit: int = LIMIT) -> str:
-    """`text` as one line of printable characters, `limit` of them at most; one cut short ends in "…".
-
-    Escape sequences, controls, bidirectional overrides and invisible characters are taken out, tabs and other white space
-    become spaces, and what has no glyph becomes U+FFFD. Accents, CJK and emoji stay.
-    """
-    text = text.rstrip("\r\n")
-    cut = len(text) > 8 * limit  # bounds the work on a huge line
-    text = text[: 8 * limit]
-    if not text.isprintable():
-        text = _SEQUENCE.sub("", text.translate(_RAW_C1))
-        text = "".join(char if char.isprintable() else _substitute(char) for char in text.expandtabs())
-    text = _INVISIBLE.sub("", text)
-    return text[: limit - 1] + "…" if cut or len(text) > limit else text
+_WARNING = re.compile(r"\bWARN(?:ING)?\b|^(?:\w+\.)*\w*Warning\b|^W\d{4} |^[\d-]{10} [\d:.]+: W ")
 
 
 def level_of(line: str) -> str:
@@ -70,7 +48,7 @@ def level_of(line: str) -> str:
 
 def old_logs(path: Path) -> list[Path]:
     """The rotated logs of `path`, newest first."""
-    found = []
+    found: list[Path] = []
     while (old := path.with_name(f"{path.name}.{len(found) + 1}")).exists():
         found.append(old)
     return found
@@ -85,13 +63,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 def tail(path: Path, count: int) -> list[str]:
     """The last `count` lines of a log, where it holds fewer together with its rotated logs."""
-    lines: list[str] = []
-    for log in (path, *old_logs(path)):
-        if len(lines) < count:
-            with contextlib.suppress(OSError), log.open("rb") as file:
-                file.seek(_tail_offset(file, count - len(lines)))
-                lines = [*_read_lines(file), *lines]
-    return lines[-count:] if count > 0 else []
+    return _tail([path, *old_logs(path)], count)
 
 
 class Follower:
@@ -105,16 +77,19 @@ class Follower:
 
     def __init__(self, path: Path, last: int = 0) -> None:
         self.path = path
-        self._old = _identity(path.with_name(f"{path.name}.1"))
-        self._log = _identity(path)
         self._offset = 0
         self._rotated: deque[BinaryIO] = deque()  # unread rests, oldest first
         self._unfinished = b""
-        self._ready = [] if self._log is None else tail(path, last)
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            self._offset = _tail_offset(file, 0)
-            file.seek(self._offset)
-            self._unfinished = file.read(_LINE_BYTES)
+        self._ready: list[str] = []
+        while True:
+            self._old, self._log = _identity(self._newest_old), _identity(path)
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                self._offset = _tail_offset(file, last)
+                if self._offset == 0:
+                    file.seek(0)
+                    self._ready = _tail(old_logs(path), last - sum(1 for _ in _read_lines(file)))
+            if _identity(self._newest_old) == self._old:  # else it was rotated at this moment
+                break
 
     @property
     def unfinished(self) -> str:
@@ -123,11 +98,19 @@ class Follower:
 
     def poll(self) -> list[str]:
         """The lines finished since the last poll, as far as one read of bounded size brings them; empty at the end."""
-        data = self._read()
-        *lines, rest = (self._unfinished + data).split(b"\n")
-        self._unfinished = rest[: _LINE_BYTES + 1]
-        ready, self._ready = self._ready, []
-        return ready + [_decode(line) for line in lines]
+        lines, self._ready = self._ready, []
+        for _ in range(_READS):
+            data = self._read()
+            *finished, rest = (self._unfinished + data).split(b"\n")
+            self._unfinished = rest[: _LINE_BYTES + 1]
+            lines += [_decode(line) for line in finished]
+            if lines or not data:
+                break
+        return lines
+
+    @property
+    def _newest_old(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.1")
 
     def _read(self) -> bytes:
         if not self._note_rotation():
@@ -138,17 +121,18 @@ class Follower:
             self._rotated.popleft().close()
         try:
             with self.path.open("rb") as file:
-                status = os.fstat(file.fileno())
+                status, begin = os.fstat(file.fileno()), b""
                 if (status.st_dev, status.st_ino) != self._log or status.st_size < self._offset:  # replaced or truncated
                     self._log, self._offset = (status.st_dev, status.st_ino), 0
+                    begin = b"\n" if self._unfinished else b""  # that line will have no other end
                 file.seek(self._offset)
                 data = file.read(_READ_BYTES)
         except OSError:
             return b""
-        if _identity(self.path.with_name(f"{self.path.name}.1")) != self._old:  # rotated while it was read: read again
+        if _identity(self._newest_old) != self._old:  # rotated while it was read: read again
             return b""
         self._offset += len(data)
-        return data
+        return begin + data
 
     def _note_rotation(self) -> bool:
         """Queue what rotated logs hold of the unread; False while a rotation is at its last step."""
@@ -208,8 +192,12 @@ def since(lines: Iterable[str], moment: datetime.datetime) -> Iterator[str]:
 
 def merge(logs: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
     """The lines of several logs in time order, each with its log's name; lines without a time stay with the one before."""
-    named = ([(stamp, name, line) for stamp, line in _stamped(lines)] for name, lines in logs.items())
-    return ((name, line) for _, name, line in heapq.merge(*named, key=lambda item: item[0]))
+
+    def named(name: str, lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+        return ((stamp, name, line) for stamp, line in _stamped(lines))
+
+    merged = heapq.merge(*(named(name, lines) for name, lines in logs.items()), key=lambda item: item[0])
+    return ((name, line) for _, name, line in merged)
 
 
 def _stamped(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -227,6 +215,17 @@ def _read_lines(file: BinaryIO) -> Iterator[str]:
         while rest and not rest.endswith(b"\n"):
             rest = file.readline(_LINE_BYTES)
         yield _decode(line)
+
+
+def _tail(logs: Sequence[Path], count: int) -> list[str]:
+    """The last `count` lines of logs, the newest of which comes first."""
+    lines: list[str] = []
+    for log in logs:
+        if len(lines) < count:
+            with contextlib.suppress(OSError), log.open("rb") as file:
+                file.seek(_tail_offset(file, count - len(lines)))
+                lines = [*_read_lines(file), *lines]
+    return lines[-count:] if count > 0 else []
 
 
 def _tail_offset(file: BinaryIO, count: int) -> int:
@@ -253,13 +252,6 @@ def _tail_offset(file: BinaryIO, count: int) -> int:
 
 def _decode(line: bytes) -> str:
     return clean(line[:_LINE_BYTES].decode("utf-8", "surrogateescape"))
-
-
-def _substitute(char: str) -> str:
-    category = unicodedata.category(char)
-    if char in "\n\r\v\f" or category[0] == "Z":
-        return " "
-    return "" if category in ("Cc", "Cf") else "\ufffd"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
