@@ -92,16 +92,21 @@ class FleetClient:
         httpx.HTTPError
             When the server is not reached (`TransportError`) or answers an error (`HTTPStatusError`).
         """
-        stamp = datetime.datetime.now(datetime.UTC).isoformat()
+        signed = self.sign(name, request, timeout)
+        if prefer:
+            signed.headers["prefer"] = prefer
+        response = self._http.send(signed)
+        response.raise_for_status()
+        return answer.FromString(response.content)  # type: ignore[attr-defined,no-any-return]
+
+    def sign(self, name: str, request: Any, timeout: float = 30.0) -> httpx.Request:
+        """The HTTP request of a call: the key's owner and the time are signed, the body is protected by TLS."""
+        stamp = _now().isoformat()
         headers = {
             TIMESTAMP_HEADER: stamp,
             FLEET_HTTP_SIGNATURE_HEADER: b64encode(self._key.sign(stamp.encode(), ec.ECDSA(hashes.SHA256()))).decode(),
         }
-        if prefer:
-            headers["prefer"] = prefer
-        response = self._http.post(name, content=request.SerializeToString(), headers=headers, timeout=timeout)
-        response.raise_for_status()
-        return answer.FromString(response.content)  # type: ignore[attr-defined,no-any-return]
+        return self._http.build_request("POST", name, content=request.SerializeToString(), headers=headers, timeout=timeout)
 
     def close(self) -> None:
         """Close the connections."""
