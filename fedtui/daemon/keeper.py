@@ -1,0 +1,97 @@
+"""What the daemon does by the clock: measures, rotates logs, tells progress, ends itself when it is not needed."""
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from fedtui.daemon import proc, progress
+from fedtui.daemon.measure import MB
+from fedtui.daemon.process import Process
+from fedtui.daemon.supervisor import Supervisor
+
+TICK_S = 1.0
+MEASURE_EVERY = 5  # ticks
+
+
+class Keeper:
+    """Call `run` as a task; `idle` is called once when nothing has run and nobody asked for `idle-exit` seconds."""
+
+    def __init__(self, supervisor: Supervisor, idle: Callable[[], None]) -> None:
+        self._supervisor, self._idle = supervisor, idle
+        self._last_use = time.monotonic()
+        self._measured = 0.0
+        self._rotating: dict[str, asyncio.Task[None]] = {}
+        self._progress: tuple[int, int] | None = None
+
+    def used(self) -> None:
+        """Somebody asked for something."""
+        self._last_use = time.monotonic()
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            self._rotate()
+            self._tell_progress()
+            if ticks % MEASURE_EVERY == 0:
+                self._supervisor.oom.tick()
+                self.measure()
+                self._measure_one(ticks // MEASURE_EVERY)
+                self._supervisor.save()
+            if self._supervisor.active or self._supervisor.broadcast.attached:
+                self.used()
+            elif time.monotonic() - self._last_use >= self._supervisor.last_roster.idle_exit_s:
+                self._idle()
+
+    def measure(self) -> None:
+        """Take CPU and RSS of all, unless that was done within the last second; PSS of what has changed much since."""
+        live = self._live()
+        if time.monotonic() - self._measured < 1 and all(process.usage.rss_mb is not None for process in live):
+            return
+        self._measured = time.monotonic()
+        stats = proc.every()
+        for process in live:
+            tree = process.tree(stats)
+            process.usage.sample(stats[ident.pid] for ident in tree)
+            if process.usage.outdated:
+                process.usage.measure(ident.pid for ident in tree)
+
+    def _measure_one(self, turn: int) -> None:
+        """PSS of one process at a time: reading it costs milliseconds."""
+        if live := self._live():
+            process = live[turn % len(live)]
+            process.usage.measure(ident.pid for ident in process.tree(proc.every()))
+
+    def _live(self) -> list[Process]:
+        return [process for process in self._supervisor.table.values() if process.live]
+
+    def _rotate(self) -> None:
+        limit = self._supervisor.last_roster.log_mb * MB
+        for name, process in self._supervisor.table.items():
+            if process.log.size > limit and name not in self._rotating:
+                task = self._rotating[name] = asyncio.get_running_loop().create_task(self._rotate_one(process))
+                task.add_done_callback(lambda _, name=name: self._rotating.pop(name))  # type: ignore[misc]
+
+    async def _rotate_one(self, process: Process) -> None:
+        notes, matter = self._supervisor.notes, f"log of {process.record.name}"
+        try:
+            await process.log.rotate(self._supervisor.last_roster.log_keep, process.held, self._supervisor.save)
+            notes.settle(matter)
+        except OSError as error:
+            notes.say(matter, f"{process.log.path} cannot be rotated ({error.strerror}): make room on its disk")
+
+    def _tell_progress(self) -> None:
+        """To whoever is attached, when the file has changed."""
+        results = self._supervisor.project.results
+        if not self._supervisor.broadcast.attached:
+            return
+        try:
+            stat = progress.progress_file(results).stat()
+        except OSError:
+            return
+        if (mark := (stat.st_ino, stat.st_mtime_ns)) != self._progress:
+            self._progress = mark
+            self._supervisor.broadcast.publish("progress", progress=progress.read(results))

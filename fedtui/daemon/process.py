@@ -1,0 +1,215 @@
+"""One supervised process: started or adopted, watched, told to end, its log rotated."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fedtui.daemon import proc
+from fedtui.daemon.commands import MARK
+from fedtui.daemon.logfile import LogFile
+from fedtui.daemon.measure import Usage
+from fedtui.daemon.proc import Ident, Stat
+from fedtui.daemon.state import LIVE, Record, State
+
+LAST_LINES = 20
+
+
+class Process:
+    """A process and what is remembered of it.
+
+    Parameters
+    ----------
+    mark : value of the environment variable by which all its descendants are known.
+    changed : called after every change of state or status.
+    ended : called when it has ended by itself, with what it left running ended, too; the state still stands at the
+        last one of its life.
+    """
+
+    def __init__(self, record: Record, log: Path, mark: str, changed: Callable[[], None], ended: Callable[[Process], None]) -> None:
+        self.record, self.mark = record, mark
+        self.log = LogFile(log, record)
+        self.usage = Usage()
+        self.lock = asyncio.Lock()  # held by whoever starts or stops it
+        self.ran_s = 0.0  # how long it lived last time
+        self.guard = ""  # why the memory guard kills it
+        self._changed, self._ended = changed, ended
+        self._known: set[Ident] = set()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._watch: proc.Watch | None = None
+        self._over = asyncio.Event()
+        self._adopted = False
+
+    @property
+    def live(self) -> bool:
+        """Whether the process exists."""
+        return self.record.state in LIVE
+
+    @property
+    def uptime_s(self) -> float | None:
+        """Seconds since its start, whatever happened to the clock."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.record.start / proc.TICKS if self.live and self.record.pid else None
+
+    def become(self, state: State, **values: object) -> None:
+        """Change state and other fields of the record, and tell."""
+        self.record.state = state
+        for name, value in values.items():
+            setattr(self.record, name, value)
+        self._changed()
+
+    def spawn(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log."""
+        self.become(
+            State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0
+        )
+        try:
+            log = self.log.open_for_writing()
+            try:
+                self._child = subprocess.Popen(
+                    command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    start_new_session=True, umask=0o077,
+                )
+            finally:
+                os.close(log)
+        except OSError as error:
+            self.become(State.FAILED, wanted=False, cause=f"it could not be started: {error.strerror}: {error.filename or command[0]}")
+            return
+        self._adopted, self.guard, self.usage = False, "", Usage()
+        ident = proc.identify(self._child.pid)
+        if ident is None:  # ended already: a zombie until we wait for it
+            self._finish(self._child.wait())
+            return
+        self._observe(ident)
+        self.become(State.STARTING, pid=ident.pid, start=ident.start, started=time.time())
+
+    def adopt(self) -> None:
+        """Watch on the process that an earlier daemon started, or take note that it has ended."""
+        try:
+            self._observe(Ident(self.record.pid, self.record.start))
+        except OSError:
+            self._finish(None)
+            return
+        self._adopted = True
+        if self.log.recover():
+            for ident in self.members():  # that daemon died while it held them
+                proc.send(ident, signal.SIGCONT)
+
+    def receive(self, fields: Mapping[str, str]) -> None:
+        """What the process says of itself (sd_notify)."""
+        state = self.record.state
+        if state not in (State.STARTING, State.READY, State.RUNNING):
+            return
+        if fields.get("READY") == "1" and state is State.STARTING:
+            state = State.READY
+        elif "STATUS" in fields and (state is not State.STARTING or self._adopted):  # its READY=1 may have found no daemon
+            state = State.RUNNING
+        self.become(state, status=fields.get("STATUS", self.record.status))
+
+    def belongs(self, pid: int) -> bool:
+        """Whether `pid` is this process or one of its descendants."""
+        for _ in range(64):
+            if pid == self.record.pid:
+                return self.live
+            stat = proc.read_stat(pid)
+            if stat is None or pid <= 1:
+                return False
+            if stat.ident in self._known:
+                return True
+            pid = stat.parent
+        return False
+
+    def tree(self, stats: dict[int, Stat]) -> set[Ident]:
+        """The process and its descendants among `stats`, remembered from call to call."""
+        roots = [Ident(self.record.pid, self.record.start)] if self.live else []
+        self._known = proc.family(stats, [*roots, *self._known])
+        return self._known
+
+    def members(self) -> set[Ident]:
+        """All there is of it now, also what has left its tree for a session and a parent of its own."""
+        stats = proc.every()
+        self._known |= proc.marked(stats, f"{MARK}={self.mark}")
+        return self.tree(stats)
+
+    async def stop(self, grace: float) -> None:
+        """End the living process and all its descendants: SIGTERM, after `grace` seconds SIGKILL."""
+        self.become(State.STOPPING, wanted=False)
+        killed, left = await self.sweep(grace)
+        if left:
+            pids = ", ".join(str(ident.pid) for ident in left)
+            self.become(self.record.state, cause=f"the kernel does not let pid {pids} end (waiting for a disk or device)")
+            return
+        await self._over.wait()
+        if killed and grace:
+            self.become(self.record.state, cause=f"did not end within {grace:g} s of SIGTERM and was killed")
+
+    async def sweep(self, grace: float) -> tuple[set[Ident], set[Ident]]:
+        """End all there is of it, also what a dead one has left behind; returns what `proc.end` does."""
+        return await proc.end(self.members, grace)
+
+    def forget(self) -> None:
+        """Watch no longer: the daemon ends, the process lives on."""
+        if self._watch:
+            self._watch.close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[bool]:
+        """Hold the process and its descendants still for some milliseconds; yields False when they could not be."""
+        stopped = [ident for ident in self.members() if not _still(ident.pid)]
+        try:
+            for ident in stopped:
+                proc.send(ident, signal.SIGSTOP)
+            deadline = time.monotonic() + 0.05
+            while not (still := all(_still(ident.pid) for ident in stopped)) and time.monotonic() < deadline:
+                os.sched_yield()
+            yield still
+        finally:
+            for ident in stopped:
+                proc.send(ident, signal.SIGCONT)
+
+    def _observe(self, ident: Ident) -> None:
+        self._over.clear()
+        self._known = {ident}
+        self._watch = proc.Watch(ident, self._gone)
+
+    def _gone(self) -> None:
+        """Its end: reap it at once."""
+        assert self._watch
+        if self._child and self._child.pid == self._watch.ident.pid:
+            code: int | None = self._child.wait()
+        else:
+            status = self._watch.wait_status()
+            code = None if status is None else os.waitstatus_to_exitcode(status)
+        self._watch.close()
+        self._finish(code)
+
+    def _finish(self, code: int | None) -> None:
+        """Record how it ended; `code` as `Popen.returncode` has it, None when nobody knows."""
+        self._child = self._watch = None
+        record = self.record
+        self.ran_s = self.uptime_s or 0.0
+        record.signal = -code if code is not None and code < 0 else 0
+        record.exit_code = None if code is None else code if code >= 0 else 128 - code
+        record.last_lines = self.log.last_lines(LAST_LINES)
+        self._over.set()
+        if record.state is State.STOPPING:
+            self.become(State.STOPPED, pid=0, reason="")
+        else:
+            self._ended(self)
+
+
+def _still(pid: int) -> bool:
+    """Whether every thread of the process is stopped, or it has none any more."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/task/{thread}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"T", b"t", b"Z", b"X"):
+                return False
+    return True

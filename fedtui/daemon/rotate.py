@@ -1,0 +1,118 @@
+"""Rotates the log of a process that goes on writing into the same open file: no line is lost or split."""
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+SMALL = 1 << 20  # bytes that are copied within milliseconds
+LONGEST_LINE = 64 << 20  # a longer one is split
+
+
+def old(log: Path, number: int) -> Path:
+    """The `number`th newest of the rotated logs: `C1.log.1` is the newest."""
+    return log.with_name(f"{log.name}.{number}")
+
+
+class Rotation:
+    """Moves the content of `log` to `log.1`, and `.1` to `.2` up to `keep`.
+
+    The writer keeps its descriptor (opened with O_APPEND), so the file is copied and cut rather than renamed. `copy`
+    takes the bulk while the writer goes on; `cut` takes the rest while the writer is held for some milliseconds. A
+    crash at any point leaves lines twice, never lost.
+
+    Raises
+    ------
+    OSError
+        From `copy` and `cut`, such as a full disk; the log is then as it was.
+    """
+
+    def __init__(self, log: Path, keep: int) -> None:
+        self.log, self.keep = log, keep
+        self._copied = 0
+
+    def copy(self) -> None:
+        """Copy all but the last bit. Takes its time: not for the event loop's thread."""
+        try:
+            for _ in range(5):  # a process that floods its log writes while we copy
+                size = self.log.stat().st_size
+                if size - self._copied < SMALL:
+                    break
+                self._append(size)
+        except BaseException:
+            self.discard()
+            raise
+
+    def cut(self, cutting: Callable[[int], None]) -> int:
+        """Copy the rest up to the last line's end and take all that out of the log; the writer must be held.
+
+        `cutting(bytes)` is called when nothing can fail any more but the cut itself.
+
+        Returns
+        -------
+        int
+            Bytes by which every offset in the log has moved; 0 when there is no whole line yet.
+        """
+        try:
+            size = self.log.stat().st_size
+            end = self._last_line_end(size)
+            if end == 0:  # one line, still being written
+                self.discard()
+                return 0
+            if end < self._copied:  # what was copied ends within a line that is still being written
+                os.truncate(self._beside, end)
+            else:
+                self._append(end)
+            with self.log.open("r+b") as file:
+                file.seek(end)
+                unfinished = file.read(size - end)
+                cutting(end)
+                for number in range(self.keep, 1, -1):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(old(self.log, number - 1), old(self.log, number))
+                os.replace(self._beside, old(self.log, 1))
+                file.seek(0)
+                file.write(unfinished)
+                file.flush()
+                file.truncate(len(unfinished))
+            return end
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Give up: the log stays as it is."""
+        self._beside.unlink(missing_ok=True)
+
+    @property
+    def _beside(self) -> Path:
+        return self.log.with_name(f".{self.log.name}.rotating")
+
+    def _append(self, end: int) -> None:
+        """Copy from where the copy ends up to `end`."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if self._copied else os.O_TRUNC)
+        target = os.open(self._beside, flags, 0o600)
+        try:
+            with self.log.open("rb") as source:
+                os.lseek(target, self._copied, os.SEEK_SET)
+                while self._copied < end:
+                    sent = os.sendfile(target, source.fileno(), self._copied, min(end - self._copied, 8 << 20))
+                    if not sent:  # somebody truncated the log
+                        break
+                    self._copied += sent
+        finally:
+            os.close(target)
+
+    def _last_line_end(self, size: int) -> int:
+        """The offset behind the last newline; `size` when the last line is longer than any should be."""
+        with self.log.open("rb") as file:
+            position = size
+            while position > max(size - LONGEST_LINE, 0):
+                block = min(1 << 16, position)
+                position -= block
+                file.seek(position)
+                found = file.read(block).rfind(b"\n")
+                if found >= 0:
+                    return position + found + 1
+        return size if size > LONGEST_LINE else 0

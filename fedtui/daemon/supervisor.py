@@ -1,0 +1,318 @@
+"""The processes of one project: what starts when, what is restarted, how all end."""
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fedtui.daemon import endings, port, state
+from fedtui.daemon.commands import Commands, RunWish, environment
+from fedtui.daemon.events import Broadcast
+from fedtui.daemon.measure import OomKills
+from fedtui.daemon.notes import Notes
+from fedtui.daemon.process import Process
+from fedtui.daemon.restarts import Restarts
+from fedtui.daemon.state import Record, State
+from fedtui.daemon.view import view
+from fedtui.logs import clean
+from fedtui.project import Project
+from fedtui.roster import Client, Roster
+from poweranger.errors import UserError
+
+SERVER, SIMULATION = "server", "simulation"
+FLUSH_S = 0.2  # changes of status, which may come with every step, are told and saved this often
+
+
+class Refused(UserError):
+    """It cannot be done as things stand now."""
+
+
+class UnknownProcess(UserError):
+    """There is no process of that name."""
+
+
+class Supervisor:
+    """The table of processes. All its methods belong to the event loop's thread.
+
+    `begin` adopts what an earlier daemon left; `end` lets go of everything: processes live on.
+    """
+
+    def __init__(self, project: Project, commands: Commands, broadcast: Broadcast) -> None:
+        self.project, self.commands, self.broadcast = project, commands, broadcast
+        self.notes = Notes(broadcast)
+        self.oom = OomKills()
+        self.table: dict[str, Process] = {}
+        self.last_roster = Roster()  # as the file was when it last could be read
+        self._touched: set[str] = set()
+        self._saved: dict[str, State] = {}
+        self._flush: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._restarts = Restarts(self._start_again)
+
+    def begin(self) -> None:
+        """Take over what `processes.json` tells of: by pid and start time, never by pid alone."""
+        self.roster()
+        records, same_boot = state.load(self.project.processes_file)
+        for record in records:
+            process = self._add(record)
+            if process.live and same_boot:
+                process.adopt()
+            elif process.live:
+                process.become(State.FAILED, wanted=False, cause="the machine was restarted while it ran")
+            if record.state is State.STOPPING:  # what the last daemon had begun
+                self._spawn_task(self._stop(process))
+            elif record.state is State.BACKOFF:
+                self._restarts.schedule(process)
+        self._server_changed()
+        self.save()
+
+    def end(self) -> None:
+        """Let go of all processes."""
+        self._restarts.cancel_all()
+        for task in self._tasks:
+            task.cancel()
+        self.save()
+        for process in self.table.values():
+            process.forget()
+
+    @property
+    def active(self) -> list[str]:
+        """The names of what runs, or is about to."""
+        return [name for name, process in self.table.items() if process.live or process.record.state in (State.BACKOFF, State.HELD)]
+
+    def roster(self) -> Roster:
+        """The roster as the file has it; as it last was while the file does not parse."""
+        try:
+            self.last_roster = self.project.roster()
+            self.notes.settle("roster")
+        except UserError as error:
+            self.notes.say("roster", str(error))
+        return self.last_roster
+
+    def listed(self) -> list[Process]:
+        """What `ps` shows, in order: the server, the roster's clients, then what else runs or has failed."""
+        roster = self.roster()
+        names = [SERVER] if roster.server_local else []
+        names += [client.name for client in roster.effective()]
+        others = [name for name, process in self.table.items() if name not in names and process.record.state is not State.STOPPED]
+        return [self.table.get(name) or self._add(_record(name)) for name in [*names, *others]]
+
+    def find(self, name: str) -> Process:
+        """The process called so; `UnknownProcess` when neither roster nor table has it."""
+        if name in self.table:
+            return self.table[name]
+        known = [process.record.name for process in self.listed()]
+        if name not in (*known, SERVER, SIMULATION):
+            raise UnknownProcess(f"there is no process {name!r} (known: {', '.join(known)}): `fedtui client add` adds a client")
+        return self.table.get(name) or self._add(_record(name))
+
+    async def up(self, wish: RunWish, count: int | None, *, force: bool = False) -> list[str]:
+        """Start the server, when it runs here, and the first `count` clients of the roster; what runs already is left alone.
+
+        Returns
+        -------
+        list of str
+            What the user should know.
+
+        Raises
+        ------
+        UserError
+            When the roster is wrong; `Refused` when the port is held. Nothing has been started then.
+        """
+        roster = self.last_roster = self.project.roster()
+        clients = roster.effective(count)
+        notes = _about_synthetic(roster, clients)
+        if roster.server_local:
+            server = self.find(SERVER)
+            async with server.lock:
+                if server.live:
+                    notes.append("the server runs already: settings count from its next start" if wish != RunWish() else "the server runs already")
+                else:
+                    self._start_server(server, roster, wish)
+        else:
+            notes.append(f"the server is on another machine ({roster.server_address}): only clients are started")
+        for client in clients:
+            process = self.table.get(client.name) or self._add(_record(client.name))
+            async with process.lock:
+                if not process.live:
+                    self._restarts.cancel(process)
+                    self._start_client(process, force)
+        return notes
+
+    async def start(self, name: str, *, force: bool = False) -> Process:
+        """Start one process, as it was last started. `force` starts a client before the server is ready."""
+        process = self.find(name)
+        async with process.lock:
+            if not process.live:
+                self._restarts.cancel(process)
+                process.record.restarts = 0
+                self._start(process, force)
+        return process
+
+    async def stop(self, name: str) -> Process:
+        """Stop one process with all its descendants; no policy undoes that."""
+        process = self.find(name)
+        await self._stop(process)
+        return process
+
+    async def restart(self, name: str, *, force: bool = False) -> Process:
+        """Stop, then start."""
+        await self.stop(name)
+        return await self.start(name, force=force)
+
+    async def kill(self, name: str) -> Process:
+        """SIGKILL at once, also in the middle of a stop."""
+        process = self.find(name)
+        await (process.stop(0) if process.live else self._stop(process))
+        return process
+
+    async def down(self) -> None:
+        """Stop everything: the clients first, then the server."""
+        others = [process for name, process in self.table.items() if name != SERVER]
+        await asyncio.gather(*map(self._stop, others))
+        if SERVER in self.table:
+            await self._stop(self.table[SERVER])
+
+    async def simulate(self, wish: RunWish) -> Process:
+        """Start Flower's simulation as the process `simulation`."""
+        process = self.find(SIMULATION)
+        async with process.lock:
+            if process.live:
+                raise Refused("a simulation runs already: `fedtui stop simulation` ends it")
+            process.record.options = asdict(wish)
+            self._start(process)
+        return process
+
+    def receive(self, pid: int, fields: dict[str, str]) -> None:
+        """A message by sd_notify, from a process of ours or a descendant of one; others are ignored."""
+        for process in self.table.values():
+            if process.live and process.belongs(pid):
+                process.receive({name: clean(value, 500) for name, value in fields.items()})
+                return
+
+    def save(self) -> None:
+        """Write `processes.json`; a full disk is said once."""
+        try:
+            state.save(self.project.processes_file, [process.record for process in self.table.values()])
+            self._saved = {name: process.record.state for name, process in self.table.items()}
+            self.notes.settle("state")
+        except OSError as error:
+            self.notes.say("state", f"{self.project.processes_file} cannot be written ({error.strerror}): a daemon started after this one will not know its processes")
+
+    def _add(self, record: Record) -> Process:
+        name = record.name
+        log, mark = self.project.logs / f"{name}.log", f"{self.project.state}/{name}"
+        process = self.table[name] = Process(record, log, mark, lambda: self._changed(name), self._ended)
+        return process
+
+    def _start(self, process: Process, force: bool = False) -> None:
+        """Start by role, with what it was last started with."""
+        roster, name = self.project.roster(), process.record.name
+        if name == SERVER:
+            self._start_server(process, roster, RunWish(**process.record.options))
+        elif name == SIMULATION:
+            self._launch(process, self.commands.simulation(RunWish(**process.record.options)), {})
+        else:
+            self._start_client(process, force)
+
+    def _start_server(self, server: Process, roster: Roster, wish: RunWish) -> None:
+        if not roster.server_local:
+            raise Refused(f"the server is on another machine ({roster.server_address}): start it there")
+        if refusal := port.refusal(roster.host, roster.port):
+            raise Refused(refusal)
+        server.record.options = asdict(wish)
+        self._launch(server, self.commands.server(roster, wish), {})
+
+    def _start_client(self, process: Process, force: bool) -> None:
+        """Start a client, or withhold its start until the server that is just starting is ready."""
+        server = self.table.get(SERVER)
+        if server and server.record.state is State.STARTING and not force:
+            process.become(State.HELD, wanted=True, reason="waits for the server to be ready", cause="")
+            return
+        roster = self.project.roster()
+        client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
+        self._launch(process, self.commands.client(roster, client), client.env)
+
+    def _launch(self, process: Process, command: list[str], extra: dict[str, str]) -> None:
+        process.spawn(command, environment(self.project, process.mark, extra), self.project.root)
+        self.save()  # at once: a daemon that is killed now leaves a process that the next one must find
+
+    async def _stop(self, process: Process) -> None:
+        process.record.wanted = False
+        async with process.lock:
+            self._restarts.cancel(process)
+            if process.live:
+                await process.stop(self.roster().stop_grace_s)
+            elif process.record.state in (State.BACKOFF, State.HELD):
+                process.become(State.STOPPED, reason="")
+
+    def _ended(self, process: Process) -> None:
+        """A process has ended by itself."""
+        ending = endings.judge(process, self.project, self.last_roster, self.oom)
+        process.become(State.FAILED if ending else State.EXITED, cause=ending, reason="")
+        self._spawn_task(self._clear_up(process))
+
+    async def _clear_up(self, process: Process) -> None:
+        """End what a dead process has left running, then let its restart policy act."""
+        async with process.lock:
+            if process.live:
+                return
+            await process.sweep(self.last_roster.stop_grace_s)
+            record = process.record
+            if record.state is State.FAILED and record.role == "client" and record.wanted and record.exit_code != 2:
+                self._restarts.schedule(process)
+
+    def _start_again(self, process: Process) -> None:
+        try:
+            self._start(process)
+        except UserError as error:
+            process.become(State.FAILED, cause=str(error), reason="")
+
+    def _changed(self, name: str) -> None:
+        self._touched.add(name)
+        if name == SERVER:
+            self._server_changed()
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Save and tell what has changed."""
+        if self._flush:
+            self._flush.cancel()
+            self._flush = None
+        states = {name: process.record.state for name, process in self.table.items()}
+        if states != self._saved:  # a new status alone is saved by and by
+            self.save()
+        for name in self._touched:
+            self.broadcast.publish("process", process=view(self.table[name]))
+        self._touched.clear()
+
+    def _server_changed(self) -> None:
+        """Start the clients that waited for the server, or send them home."""
+        server = self.table.get(SERVER)
+        held = [process for process in self.table.values() if process.record.state is State.HELD]
+        if not held or (server and server.record.state is State.STARTING):
+            return
+        for process in held:
+            if server and server.record.state in (State.READY, State.RUNNING):
+                self._start_client(process, force=True)
+            else:
+                process.become(State.STOPPED, wanted=False, reason="", cause="not started: the server did not become ready")
+
+    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _record(name: str) -> Record:
+    return Record(name, name if name in (SERVER, SIMULATION) else "client")
+
+
+def _about_synthetic(roster: Roster, clients: Sequence[Client]) -> list[str]:
+    """A note when clients train on made-up images because the roster does not say otherwise."""
+    made_up = ", ".join(client.name for client in clients if client not in roster.clients)
+    if not made_up:
+        return []
+    return [f"{made_up}: not in the roster ([tool.fedtui.clients] in pyproject.toml), on synthetic data"]

@@ -1,0 +1,94 @@
+"""What the daemon under test supervises: `python actor.py NAME PART FOLDER` plays a part; FOLDER is the project."""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from poweranger.notify import notify
+
+NAME, PART, FOLDER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+
+
+def sleep_on() -> None:
+    while True:
+        time.sleep(3600)
+
+
+def wait_for(name: str) -> None:
+    while not (FOLDER / name).exists():
+        time.sleep(0.02)
+
+
+def works() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: (print("stopped", flush=True), os._exit(0)))
+    print(f"{NAME} begins", flush=True)
+    notify(READY=1, STATUS="begins")
+    notify(STATUS="round 3 of 10")
+    sleep_on()
+
+
+def slow() -> None:
+    wait_for("go")
+    works()
+
+
+def ends() -> None:
+    notify(READY=1)
+    wait_for("end")
+    sys.exit(int((FOLDER / "end").read_text()))
+
+
+def ignores_term() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    notify(READY=1)
+    sleep_on()
+
+
+def has_grandchild() -> None:
+    """A grandchild in a session of its own, whose parent is gone, and which ignores SIGTERM."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            (FOLDER / "grandchild").write_text(str(os.getpid()))
+            sleep_on()
+        os._exit(0)
+    os.wait()
+    wait_for("grandchild")
+    notify(READY=1)
+    sleep_on()
+
+
+def fails() -> None:
+    print("loading", flush=True)
+    raise RuntimeError("the images are gone")
+
+
+def misconfigured() -> None:
+    print("client: classes = \"a\" needs two or more different names", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def floods() -> None:
+    """Numbered lines as fast as it can until told."""
+    notify(READY=1)
+    number = 0
+    while not (FOLDER / "end").exists():
+        lines = b"".join(b"line %09d %s\n" % (number + i, b"x" * 80) for i in range(2000))
+        os.write(1, lines[: len(lines) // 2 + 7])  # a line in two pieces
+        os.write(1, lines[len(lines) // 2 + 7 :])
+        number += 2000
+    (FOLDER / "written").write_text(str(number))
+    sleep_on()
+
+
+def prints_rubbish() -> None:
+    os.write(1, b"\x00\x1b]52;c;aGk=\x07\xff\xfe\n" + b"y" * 10_000_000 + b"\n\xe2\x82\xac\n")
+    print("last words \x1b[31mred\u202e", flush=True)
+    sys.exit(3)
+
+
+globals()[PART]()

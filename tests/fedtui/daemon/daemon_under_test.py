@@ -1,0 +1,42 @@
+"""The real daemon with actors in place of server and clients: `python daemon_under_test.py PROJECT`.
+
+`parts.json` in the project says who plays what; without an entry a process plays `works`.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from fedtui.daemon.commands import Commands, RunWish
+from fedtui.daemon.run import run
+from fedtui.project import Project
+from fedtui.roster import Client, Roster
+from poweranger.errors import run_program
+
+ACTOR = Path(__file__).with_name("actor.py")
+
+
+class Actors(Commands):
+    def actor(self, name: str) -> list[str]:
+        parts = json.loads((self.project.root / "parts.json").read_text())
+        return [sys.executable, str(ACTOR), name, parts.get(name, "works"), str(self.project.root)]
+
+    def server(self, roster: Roster, wish: RunWish) -> list[str]:
+        return [*self.actor("server"), wish.run_config]
+
+    def client(self, roster: Roster, client: Client) -> list[str]:
+        return self.actor(client.name)
+
+    def simulation(self, wish: RunWish) -> list[str]:
+        return self.actor("simulation")
+
+
+def main() -> int:
+    project = Project.find(Path(sys.argv[1]))
+    run(project, Actors(project))
+    return 0
+
+
+if __name__ == "__main__":
+    run_program("daemon", main)
