@@ -1,0 +1,1 @@
+"""The command line: a command is a function in the file of its subject."""

@@ -1,0 +1,45 @@
+"""The command `fedtui`: its global options and its list of commands."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedtui.cli import clients, config, doctor, info, logs, processes, simulate, up
+from fedtui.version import version as installed_version
+
+app = typer.Typer(
+    help="Federated training, run from the terminal: start it, watch it, leave it, come back to it.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 not ready in time, 128+N ended by signal N.",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedtui {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    project: Annotated[Path | None, typer.Option(metavar="DIR", help="The project folder; else the nearest one from here upwards.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """`project` is read by `fedtui.cli.context`."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for command in (
+    up.up, processes.down, processes.ps, processes.start, processes.stop, processes.restart, processes.kill,
+    logs.logs, simulate.simulate, simulate.demo, doctor.doctor, info.info, info.daemon,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(clients.app, name="client")
+app.add_typer(config.app, name="config")
