@@ -68,6 +68,13 @@ class Program:
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
+    reading: threading.Thread | None = None
+
+    def output(self) -> str:
+        """All that an ended program printed."""
+        assert self.reading
+        self.reading.join(30)
+        return "".join(self.lines)
 
     def said(self, text: str) -> bool:
         return any(text in line for line in self.lines)
@@ -85,8 +92,8 @@ def start_program() -> Iterator[Callable[..., Program]]:
         )
         program = Program(process)
         assert process.stdout
-        reading = threading.Thread(target=lambda: program.lines.extend(iter(process.stdout.readline, "")), daemon=True)
-        reading.start()
+        program.reading = threading.Thread(target=lambda: program.lines.extend(iter(process.stdout.readline, "")), daemon=True)
+        program.reading.start()
         started.append(program)
         return program
 
