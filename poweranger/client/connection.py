@@ -17,6 +17,7 @@ from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+from google.protobuf.message import DecodeError
 
 from poweranger.errors import UserError
 
@@ -97,7 +98,10 @@ class FleetClient:
             signed.headers["prefer"] = prefer
         response = self._http.send(signed)
         response.raise_for_status()
-        return answer.FromString(response.content)  # type: ignore[attr-defined,no-any-return]
+        try:
+            return answer.FromString(response.content)  # type: ignore[attr-defined,no-any-return]
+        except DecodeError:
+            raise httpx.DecodingError("it speaks no Fleet API, check the address") from None
 
     def sign(self, name: str, request: Any, timeout: float = 30.0) -> httpx.Request:
         """The HTTP request of a call: the key's owner and the time are signed, the body is protected by TLS."""

@@ -1,8 +1,7 @@
 """A client's node: it keeps its ClientApp loaded, speaks the Fleet API, and serves run after run until it leaves.
 
 It takes the place of `flower-supernode`, which starts a process for every message. It works on any SuperLink of this
-Flower version; on our own server it waits for messages without polling. Flower's `http_request_response` and
-`HeartbeatSender` are not used because they end the process at the first refused or lost call.
+Flower version; on our own server it waits for messages without polling.
 """
 from __future__ import annotations
 
@@ -19,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message.message import remove_content_from_message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, ErrorCode
+from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2, node_pb2
+from flwr.proto import fleet_pb2, message_pb2
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -30,23 +29,11 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-from poweranger.client.connection import FleetClient, Reply, why_refused, why_unreachable
+from poweranger.client.membership import SLOW_RETRY, Forgotten, Leaving, Membership
 from poweranger.errors import UserError
 from poweranger.messages import DESCRIBE, METRICS, NUM_EXAMPLES
 
-HOLD = 20  # seconds our server may hold a heartbeat's answer, so that it notices when this process ends
-REPEAT = 30.0  # seconds between two lines that say the same
-SLOW_RETRY = 5.0  # seconds before a refused node tries again: the researcher may mend the server meanwhile
-MAX_PAUSE = 2.0  # seconds between tries to reach a server
 POLL = 0.7  # seconds between pulls at a server that does not hold them
-
-
-class Forgotten(Exception):
-    """The server does not know this node (any more): it restarted, most likely."""
-
-
-class Leaving(Exception):
-    """The node shall end."""
 
 
 class Dropped(Exception):
@@ -77,13 +64,9 @@ class Node:
         log: Callable[[str], None] = print,
         status: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._app, self._address, self._config = app, address, dict(node_config)
-        self._trust, self._key, self._log, self._status = trust, key, log, status
-        self._leaving = threading.Event()
-        self._fleet: FleetClient | None = None
-        self._node: node_pb2.Node | None = None
-        self._signing_off, self._signed_off = threading.Lock(), self._node
-        self._complaint: tuple[str, float] = ("", 0.0)
+        self._app, self._config, self._log, self._status = app, dict(node_config), log, status
+        self._membership = Membership(address, trust, key, log, status)
+        self._ask = self._membership.ask
         self._states: dict[int, RecordDict] = {}
         self._objects: dict[str, bytes] = {}  # of the last message: training and evaluation carry the same weights
         self._unusable: UserError | None = None
@@ -97,128 +80,44 @@ class Node:
         UserError
             When the app cannot describe this site: its data are unusable. The server has been told.
         """
+        membership = self._membership
         try:
-            while not self._leaving.is_set():
-                if self._join():
-                    self._serve()
+            while True:
+                if membership.join():
+                    with membership.heartbeats():
+                        self._serve()
         except Leaving:
             pass
         finally:
-            self._sign_off()  # if `leave` came while the node joined, it had nothing to sign off yet
+            membership.sign_off()  # if `leave` came while the node joined, it had nothing to sign off yet
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def leave(self, timeout: float = 1.0) -> None:
         """End: tell the server, so that nobody waits for this client; at most `timeout` seconds."""
-        self._leaving.set()
-        sign_off = threading.Thread(target=self._sign_off, daemon=True)
+        self._membership.leaving.set()
+        sign_off = threading.Thread(target=self._membership.sign_off, daemon=True)
         sign_off.start()
         sign_off.join(timeout)
 
-    def _sign_off(self) -> None:
-        with self._signing_off:
-            fleet, node = self._fleet, self._node
-            if fleet is None or node is None or node is self._signed_off:
-                return
-            self._signed_off = node
-        try:
-            fleet.call("deactivate-node", fleet_pb2.DeactivateNodeRequest(node_id=node.node_id), fleet_pb2.DeactivateNodeResponse)
-            if self._key is None:
-                request = fleet_pb2.UnregisterNodeFleetRequest(node_id=node.node_id)
-                fleet.call("unregister-node", request, fleet_pb2.UnregisterNodeFleetResponse)
-        except httpx.HTTPError:
-            pass  # it will notice by itself
-
-    def _join(self) -> bool:
-        """Register and activate; False after a refusal, which is said and waited out."""
-        self._node = None
-        if self._fleet:
-            self._fleet.close()
-        fleet = self._fleet = FleetClient(self._address, self._trust, self._key or ec.generate_private_key(ec.SECP256R1()))
-        try:
-            if self._key is None:
-                register = fleet_pb2.RegisterNodeFleetRequest(public_key=fleet.public_key)
-                self._ask("register-node", register, fleet_pb2.RegisterNodeFleetResponse)
-            activate = fleet_pb2.ActivateNodeRequest(public_key=fleet.public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
-            self._node = node_pb2.Node(node_id=self._ask("activate-node", activate, fleet_pb2.ActivateNodeResponse).node_id)
-        except httpx.HTTPStatusError as error:
-            self._complain(f"{self._address} refuses this client: {why_refused(error.response, self._key is not None)}")
-            self._leaving.wait(SLOW_RETRY)
-            return False
-        self._complaint = ("", 0.0)
-        self._log(f"connected to {self._address}")
-        self._status("idle")
-        return True
-
-    def _ask(self, name: str, request: Any, answer: type[Reply]) -> Reply:
-        """Call until the server is reached, however long it takes.
-
-        Raises
-        ------
-        httpx.HTTPStatusError
-            When it answers an error other than "later".
-        Forgotten, Leaving
-        """
-        assert self._fleet
-        pause = 0.1
-        while not self._leaving.is_set():
-            try:
-                return self._fleet.call(name, request, answer)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code == 401 and self._node is not None:
-                    raise Forgotten from None
-                if error.response.status_code not in (502, 503, 504):
-                    raise
-                self._complain(f"waiting for {self._address}: it answers {error.response.status_code}")
-            except httpx.TransportError as error:
-                reason = why_unreachable(error, self._trust is not None)
-                self._complain(f"waiting for {self._address}" + (f": {reason}" if reason else ""))
-            self._leaving.wait(pause)
-            pause = min(MAX_PAUSE, 2 * pause)
-        raise Leaving
-
-    def _complain(self, text: str) -> None:
-        """Say it at first, and then every `REPEAT` seconds."""
-        last, when = self._complaint
-        if text != last or time.monotonic() - when >= REPEAT:
-            self._complaint = text, time.monotonic()
-            self._log(text)
-            self._status(text)
-
     def _serve(self) -> None:
         """Message after message, until the server forgets this node."""
-        over = threading.Event()
-        threading.Thread(target=self._beat, args=(over, self._fleet, self._node), name="heartbeat", daemon=True).start()
         try:
             while True:
                 asked = time.monotonic()
-                pulled = self._ask("pull-messages", fleet_pb2.PullMessagesRequest(node=self._node), fleet_pb2.PullMessagesResponse)
-                if self._complaint[0]:
-                    self._complaint = ("", 0.0)
-                    self._log(f"connected to {self._address} again")
-                    self._status("idle")
+                request = fleet_pb2.PullMessagesRequest(node=self._membership.node)
+                pulled = self._ask("pull-messages", request, fleet_pb2.PullMessagesResponse)
                 if pulled.messages_list:
                     self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0])
                     if self._unusable:
                         raise self._unusable
                     self._status("idle")
                 elif time.monotonic() - asked < 1:
-                    self._leaving.wait(POLL)
+                    self._membership.leaving.wait(POLL)
         except Forgotten:
             self._log("the server does not know this client any more, joining again")
-        finally:
-            over.set()
-
-    def _beat(self, over: threading.Event, fleet: FleetClient, node: node_pb2.Node) -> None:
-        """Heartbeats. Our server holds each one, so that it sees the connection end when this process does."""
-        request = heartbeat_pb2.SendNodeHeartbeatRequest(node=node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
-        while not (over.is_set() or self._leaving.is_set()):
-            asked = time.monotonic()
-            try:
-                fleet.call("send-node-heartbeat", request, heartbeat_pb2.SendNodeHeartbeatResponse, prefer=f"wait={HOLD}")
-                pause = 0.0 if time.monotonic() - asked >= 1 else float(HOLD)
-            except (httpx.HTTPError, RuntimeError):  # RuntimeError: the connection was closed for a new one
-                pause = MAX_PAUSE
-            over.wait(pause)
+        except httpx.HTTPStatusError as error:
+            self._log(f"the server answered {error.response.status_code} to a pull, joining again")
+            self._membership.leaving.wait(SLOW_RETRY)
 
     def _handle(self, envelope: Message, tree: message_pb2.ObjectTree) -> None:
         """Fetch a message, let the app answer it, send the answer."""
@@ -249,7 +148,7 @@ class Node:
         ids = [node.object_id for node in iterate_object_tree(tree)]
         contents = dict(zip(ids, self._pool.map(lambda object_id: self._object(run_id, object_id), ids), strict=True))
         self._objects = contents
-        confirm = message_pb2.ConfirmMessageReceivedRequest(node=self._node, run_id=run_id, message_object_id=tree.object_id)
+        confirm = message_pb2.ConfirmMessageReceivedRequest(node=self._membership.node, run_id=run_id, message_object_id=tree.object_id)
         self._ask("confirm-message-received", confirm, message_pb2.ConfirmMessageReceivedResponse)
         message = inflate_object_from_contents(tree.object_id, contents, keep_object_contents=True)
         message.metadata.__dict__["_message_id"] = tree.object_id  # type: ignore[attr-defined]
@@ -258,7 +157,7 @@ class Node:
     def _object(self, run_id: int, object_id: str) -> bytes:
         if content := self._objects.get(object_id):
             return content
-        request = message_pb2.PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
+        request = message_pb2.PullObjectRequest(node=self._membership.node, run_id=run_id, object_id=object_id)
         pause = 0.02
         while True:
             answer = self._ask("pull-object", request, message_pb2.PullObjectResponse)
@@ -266,17 +165,15 @@ class Node:
                 raise Dropped("the server took the message back")
             if answer.object_available:
                 return answer.object_content
-            self._leaving.wait(pause)  # its sender has not stored it yet
+            self._membership.leaving.wait(pause)  # its sender has not stored it yet
             pause = min(0.5, 2 * pause)
 
     def _answer(self, message: Message, about: str) -> Message:
         """The app's reply, or an error reply for its exception (as `flwr-clientapp` does)."""
-        assert self._node
         run_id = message.metadata.run_id
         self._states = {run_id: self._states.get(run_id, RecordDict())}
-        context = Context(
-            run_id=run_id, node_id=self._node.node_id, node_config=self._config, state=self._states[run_id], run_config={}
-        )
+        node_id = message.metadata.dst_node_id
+        context = Context(run_id=run_id, node_id=node_id, node_config=self._config, state=self._states[run_id], run_config={})
         try:
             reply = self._app(message=message, context=context)
             if not isinstance(reply, Message):
@@ -295,7 +192,7 @@ class Node:
             reply.metadata.__dict__["_message_id"] = reply.object_id
             objects = get_all_nested_objects(reply)
             request = fleet_pb2.PushMessagesRequest(
-                node=self._node,
+                node=self._membership.node,
                 messages_list=[message_to_proto(remove_content_from_message(reply) if reply.has_content() else reply)],
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[seconds],
@@ -307,7 +204,7 @@ class Node:
 
         def push(object_id: str, content: bytes) -> bool:
             request = message_pb2.PushObjectRequest(
-                node=self._node, run_id=run_id, session_id=pushed.session_id, object_id=object_id, object_content=content
+                node=self._membership.node, run_id=run_id, session_id=pushed.session_id, object_id=object_id, object_content=content
             )
             return self._ask("push-object", request, message_pb2.PushObjectResponse).stored
 

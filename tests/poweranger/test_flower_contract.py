@@ -17,7 +17,7 @@ from flwr.app import Error, Message, RecordDict
 from poweranger.server.superlink import Link
 
 PACKAGE = Path(__file__).resolve().parents[2] / "poweranger"
-ADAPTERS = {PACKAGE / "client" / "node.py", PACKAGE / "client" / "connection.py", *(PACKAGE / "server" / "superlink").glob("*.py")}
+ADAPTERS = {*(PACKAGE / "client" / f"{name}.py" for name in ("node", "membership", "connection")), *(PACKAGE / "server" / "superlink").glob("*.py")}
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.simulation"}
 
 # A function's or class's parameters, a constant's value, or the names that we use of a module or class.

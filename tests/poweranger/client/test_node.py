@@ -12,8 +12,9 @@ import pytest
 import tiny_node
 from flwr.app import Message, RecordDict
 
-from poweranger.client import node as node_module
+from poweranger.client import membership
 from poweranger.client.connection import load_private_key, load_root_certificates
+from poweranger.client.node import Node
 from poweranger.errors import UserError
 from poweranger.messages import DESCRIBE
 from poweranger.server.superlink import Link, build_fab
@@ -26,7 +27,7 @@ def _free_port() -> int:
 
 
 def test_it_waits_for_the_server_and_outlives_its_restart(start_node, joined, task, until, monkeypatch) -> None:
-    monkeypatch.setattr(node_module, "REPEAT", 0.3)
+    monkeypatch.setattr(membership, "REPEAT", 0.3)
     port = _free_port()
     running = start_node(port)
     until(lambda: running.lines.count(f"waiting for 127.0.0.1:{port}") >= 2, what="it says again that it waits")
@@ -78,7 +79,7 @@ def test_what_does_not_fit_is_said_with_what_to_do(start_node, secrets, until) -
 
 def test_a_site_that_cannot_describe_itself_ends_once_the_server_knows(joined) -> None:
     with Link("127.0.0.1", 0) as link, link.run({}) as (grid, _):
-        node = node_module.Node(tiny_node.app, f"127.0.0.1:{link.port}", {})
+        node = Node(tiny_node.app, f"127.0.0.1:{link.port}", {})
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(node.run)
             (node_id,) = joined(grid, 1)

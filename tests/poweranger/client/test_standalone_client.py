@@ -60,5 +60,5 @@ def test_it_waits_serves_and_ends_at_sigterm(start_program, joined, tmp_path: Pa
         assert (site.client_id, site.synthetic) == ("C1", True)
         program.process.send_signal(signal.SIGTERM)
         joined(grid, 0)
-        assert program.process.wait(2) == 0
+        assert program.process.wait(10) == 0
         until(lambda: program.said("C1 stopped"), what="it says that it stopped")
