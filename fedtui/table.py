@@ -6,9 +6,8 @@ next poll; a cell that is no number, or is missing, is NaN.
 from __future__ import annotations
 
 import csv
-import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -177,6 +176,8 @@ class Table:
             return None
         line = b"," + octets.tobytes()
         if (starts == ends).any():
+            if width == 1:  # a blank row
+                return None
             line = line.replace(b",,", b",NaN,").replace(b",,", b",NaN,")
         try:
             values = np.fromiter(from_json(b"[" + line[1:-1] + b"]"), np.float64, count=ends.size).reshape(-1, width)
@@ -189,15 +190,11 @@ class Table:
 
     def _quoted(self, data: bytes) -> Cells:
         """Parse any rows by the csv module: short ones are filled up, blank ones left out."""
-        reader = csv.reader(io.StringIO(data.decode("utf-8", "replace"), newline=""))
         columns: list[list[str]] = [[] for _ in self.columns]
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                break
-            except csv.Error:  # a field beyond the module's limit
-                continue
+        begin = 0
+        for end in _row_ends(data):
+            row = _cells(data[begin:end])
+            begin = end
             if row:
                 for index, column in enumerate(columns):
                     column.append(row[index] if index < len(row) else "")
@@ -224,27 +221,34 @@ class Table:
 
 
 def _whole_rows(data: bytes) -> int:
-    """The length of the whole rows at the begin of `data`: a newline within quotes ends none."""
-    if b'"' not in data:
-        return data.rfind(b"\n") + 1
-    end = begin = 0
+    """The length of the whole rows at the begin of `data`."""
+    return max(_row_ends(data), default=0) if b'"' in data else data.rfind(b"\n") + 1
+
+
+def _row_ends(data: bytes) -> Iterator[int]:
+    """The offsets behind the rows: a newline within quotes ends none, unless the quotes seem never to be closed."""
+    begin = end = 0
     quoted = False
     while newline := data.find(b"\n", begin) + 1:
         quoted ^= data.count(b'"', begin, newline) % 2 == 1
         begin = newline
         if not quoted or newline - end > _RECORD:
             end, quoted = newline, False
-    return end
+            yield end
+
+
+def _cells(row: bytes) -> list[str]:
+    """The cells of one row; none when the csv module refuses it, such as for a field beyond its limit."""
+    try:
+        return next(csv.reader([row.decode("utf-8", "replace")]), [])
+    except csv.Error:
+        return []
 
 
 def _names(header: bytes) -> tuple[str, ...]:
     """The names in a header: clean, none empty, each once."""
-    try:
-        cells = next(csv.reader([header.decode("utf-8", "replace")]), [])
-    except csv.Error:
-        cells = []
     names: dict[str, None] = {}
-    for number, cell in enumerate(cells[:_COLUMNS] or [""], 1):
+    for number, cell in enumerate(_cells(header)[:_COLUMNS] or [""], 1):
         name = base = clean(cell, _NAME).strip() or f"column {number}"
         copy = 2
         while name in names:
