@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from fedtui.daemon.events import Broadcast
+from fedtui.roster import Client, Roster
 
 
 class Notes:
@@ -28,3 +30,11 @@ class Notes:
     def open(self) -> list[str]:
         """What has been said and is not settled."""
         return list(self._said.values())
+
+
+def about_synthetic(roster: Roster, clients: Sequence[Client]) -> list[str]:
+    """A note when clients train on made-up images because the roster does not say otherwise."""
+    made_up = ", ".join(client.name for client in clients if client not in roster.clients)
+    if not made_up:
+        return []
+    return [f"{made_up}: not in the roster ([tool.fedtui.clients] in pyproject.toml), on synthetic data"]

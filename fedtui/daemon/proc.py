@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +73,18 @@ def family(stats: dict[int, Stat], roots: Iterable[Ident]) -> set[Ident]:
     return found
 
 
-def marked(stats: dict[int, Stat], variable: str) -> set[Ident]:
-    """This user's processes whose environment holds `variable` ("NAME=value"): also those whose parent is long gone."""
-    wanted, own, found = variable.encode(), os.getuid(), set()
+def marks(stats: dict[int, Stat], variable: str) -> Iterator[tuple[Ident, str]]:
+    """This user's other processes that have `variable` in their environment, with its value.
+
+    A child inherits it wherever it goes: so those are found whose parents are long gone.
+    """
+    wanted, own = f"{variable}=".encode(), os.getuid()
     for pid, stat in stats.items():
         with contextlib.suppress(OSError):
-            own_process = pid != os.getpid() and os.stat(f"/proc/{pid}").st_uid == own
-            if own_process and wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.add(stat.ident)
-    return found
+            if pid != os.getpid() and os.stat(f"/proc/{pid}").st_uid == own:
+                for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    if word.startswith(wanted):
+                        yield stat.ident, os.fsdecode(word[len(wanted) :])
 
 
 def send(ident: Ident, number: int) -> bool:

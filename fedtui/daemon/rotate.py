@@ -92,17 +92,13 @@ class Rotation:
     def _append(self, end: int) -> None:
         """Copy from where the copy ends up to `end`."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if self._copied else os.O_TRUNC)
-        target = os.open(self._beside, flags, 0o600)
-        try:
-            with self.log.open("rb") as source:
-                os.lseek(target, self._copied, os.SEEK_SET)
-                while self._copied < end:
-                    sent = os.sendfile(target, source.fileno(), self._copied, min(end - self._copied, 8 << 20))
-                    if not sent:  # somebody truncated the log
-                        break
-                    self._copied += sent
-        finally:
-            os.close(target)
+        with os.fdopen(os.open(self._beside, flags, 0o600), "wb") as target, self.log.open("rb") as source:
+            if self._copied:
+                target.seek(self._copied)
+            source.seek(self._copied)
+            while self._copied < end and (data := source.read(min(end - self._copied, SMALL))):
+                target.write(data)
+                self._copied += len(data)
 
     def _last_line_end(self, size: int) -> int:
         """The offset behind the last newline; `size` when the last line is longer than any should be."""

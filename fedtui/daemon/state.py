@@ -10,6 +10,8 @@ from typing import Any
 
 from poweranger.files import replace_file
 
+SERVER, SIMULATION = "server", "simulation"  # all other names are clients'
+
 
 class State(StrEnum):
     """Where a process stands."""
@@ -62,6 +64,11 @@ class Record:
     log_start: int = 0
     cutting: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+
+
+def new_record(name: str) -> Record:
+    """Of a process that was never started; its name tells its role."""
+    return Record(name, name if name in (SERVER, SIMULATION) else "client")
 
 
 def boot_id() -> str:

@@ -2,26 +2,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any
 
-from fedtui.daemon import endings, port, state
+from fedtui.daemon import adoption, endings, port, state
 from fedtui.daemon.commands import Commands, RunWish, environment
 from fedtui.daemon.events import Broadcast
 from fedtui.daemon.measure import OomKills
-from fedtui.daemon.notes import Notes
+from fedtui.daemon.notes import Notes, about_synthetic
 from fedtui.daemon.process import Process
 from fedtui.daemon.restarts import Restarts
-from fedtui.daemon.state import Record, State
+from fedtui.daemon.state import SERVER, SIMULATION, Record, State, new_record
 from fedtui.daemon.view import view
 from fedtui.logs import clean
 from fedtui.project import Project
 from fedtui.roster import Client, Roster
 from poweranger.errors import UserError
 
-SERVER, SIMULATION = "server", "simulation"
-FLUSH_S = 0.2  # changes of status, which may come with every step, are told and saved this often
+TELL_S = 0.2  # a status may change with every step: it is told this often
 
 
 class Refused(UserError):
@@ -46,23 +45,16 @@ class Supervisor:
         self.last_roster = Roster()  # as the file was when it last could be read
         self._touched: set[str] = set()
         self._saved: dict[str, State] = {}
-        self._flush: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts = Restarts(self._start_again)
 
     def begin(self) -> None:
-        """Take over what `processes.json` tells of: by pid and start time, never by pid alone."""
-        self.roster()
-        records, same_boot = state.load(self.project.processes_file)
-        for record in records:
-            process = self._add(record)
-            if process.live and same_boot:
-                process.adopt()
-            elif process.live:
-                process.become(State.FAILED, wanted=False, cause="the machine was restarted while it ran")
-            if record.state is State.STOPPING:  # what the last daemon had begun
+        """Take over what an earlier daemon left."""
+        for process in adoption.take_over(self.project, self.roster(), self.add):
+            if process.record.state is State.STOPPING:  # what that daemon had begun
                 self._spawn_task(self._stop(process))
-            elif record.state is State.BACKOFF:
+            elif process.record.state is State.BACKOFF:
                 self._restarts.schedule(process)
         self._server_changed()
         self.save()
@@ -96,7 +88,7 @@ class Supervisor:
         names = [SERVER] if roster.server_local else []
         names += [client.name for client in roster.effective()]
         others = [name for name, process in self.table.items() if name not in names and process.record.state is not State.STOPPED]
-        return [self.table.get(name) or self._add(_record(name)) for name in [*names, *others]]
+        return [self.table.get(name) or self.add(new_record(name)) for name in [*names, *others]]
 
     def find(self, name: str) -> Process:
         """The process called so; `UnknownProcess` when neither roster nor table has it."""
@@ -105,7 +97,14 @@ class Supervisor:
         known = [process.record.name for process in self.listed()]
         if name not in (*known, SERVER, SIMULATION):
             raise UnknownProcess(f"there is no process {name!r} (known: {', '.join(known)}): `fedtui client add` adds a client")
-        return self.table.get(name) or self._add(_record(name))
+        return self.table.get(name) or self.add(new_record(name))
+
+    def add(self, record: Record) -> Process:
+        """Put a process into the table."""
+        name = record.name
+        log, mark = self.project.logs / f"{name}.log", f"{self.project.state}/{name}"
+        process = self.table[name] = Process(record, log, mark, lambda: self._changed(name), self._ended)
+        return process
 
     async def up(self, wish: RunWish, count: int | None, *, force: bool = False) -> list[str]:
         """Start the server, when it runs here, and the first `count` clients of the roster; what runs already is left alone.
@@ -122,18 +121,18 @@ class Supervisor:
         """
         roster = self.last_roster = self.project.roster()
         clients = roster.effective(count)
-        notes = _about_synthetic(roster, clients)
+        notes = about_synthetic(roster, clients)
         if roster.server_local:
             server = self.find(SERVER)
             async with server.lock:
                 if server.live:
-                    notes.append("the server runs already: settings count from its next start" if wish != RunWish() else "the server runs already")
+                    notes.append("the server runs already" + (": settings count from its next start" if wish != RunWish() else ""))
                 else:
                     self._start_server(server, roster, wish)
         else:
             notes.append(f"the server is on another machine ({roster.server_address}): only clients are started")
         for client in clients:
-            process = self.table.get(client.name) or self._add(_record(client.name))
+            process = self.table.get(client.name) or self.add(new_record(client.name))
             async with process.lock:
                 if not process.live:
                     self._restarts.cancel(process)
@@ -195,16 +194,10 @@ class Supervisor:
         """Write `processes.json`; a full disk is said once."""
         try:
             state.save(self.project.processes_file, [process.record for process in self.table.values()])
-            self._saved = {name: process.record.state for name, process in self.table.items()}
             self.notes.settle("state")
         except OSError as error:
             self.notes.say("state", f"{self.project.processes_file} cannot be written ({error.strerror}): a daemon started after this one will not know its processes")
-
-    def _add(self, record: Record) -> Process:
-        name = record.name
-        log, mark = self.project.logs / f"{name}.log", f"{self.project.state}/{name}"
-        process = self.table[name] = Process(record, log, mark, lambda: self._changed(name), self._ended)
-        return process
+        self._saved = {name: process.record.state for name, process in self.table.items()}
 
     def _start(self, process: Process, force: bool = False) -> None:
         """Start by role, with what it was last started with."""
@@ -270,20 +263,20 @@ class Supervisor:
             process.become(State.FAILED, cause=str(error), reason="")
 
     def _changed(self, name: str) -> None:
+        """A new state is saved and told at once, a new status soon."""
         self._touched.add(name)
+        if self.table[name].record.state != self._saved.get(name):
+            self.save()
+            self._tell()
+        elif self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(TELL_S, self._tell)
         if name == SERVER:
             self._server_changed()
-        if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
-    def flush(self) -> None:
-        """Save and tell what has changed."""
-        if self._flush:
-            self._flush.cancel()
-            self._flush = None
-        states = {name: process.record.state for name, process in self.table.items()}
-        if states != self._saved:  # a new status alone is saved by and by
-            self.save()
+    def _tell(self) -> None:
+        if self._telling:
+            self._telling.cancel()
+            self._telling = None
         for name in self._touched:
             self.broadcast.publish("process", process=view(self.table[name]))
         self._touched.clear()
@@ -296,7 +289,7 @@ class Supervisor:
             return
         for process in held:
             if server and server.record.state in (State.READY, State.RUNNING):
-                self._start_client(process, force=True)
+                self._start_again(process)
             else:
                 process.become(State.STOPPED, wanted=False, reason="", cause="not started: the server did not become ready")
 
@@ -304,15 +297,3 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _record(name: str) -> Record:
-    return Record(name, name if name in (SERVER, SIMULATION) else "client")
-
-
-def _about_synthetic(roster: Roster, clients: Sequence[Client]) -> list[str]:
-    """A note when clients train on made-up images because the roster does not say otherwise."""
-    made_up = ", ".join(client.name for client in clients if client not in roster.clients)
-    if not made_up:
-        return []
-    return [f"{made_up}: not in the roster ([tool.fedtui.clients] in pyproject.toml), on synthetic data"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ def wait_for(name: str) -> None:
 
 
 def works() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: (print("stopped", flush=True), os._exit(0)))
+    signal.signal(signal.SIGTERM, lambda *_: (print(f"2026-11-25 14:00:00 {NAME} stopped", flush=True), os._exit(0)))
     print(f"{NAME} begins", flush=True)
     notify(READY=1, STATUS="begins")
     notify(STATUS="round 3 of 10")
@@ -33,6 +34,15 @@ def works() -> None:
 def slow() -> None:
     wait_for("go")
     works()
+
+
+def listens() -> None:
+    wait_for("go")
+    server = socket.create_server(("127.0.0.1", int((FOLDER / "port").read_text())))
+    notify(READY=1)
+    (FOLDER / "listening").touch()
+    sleep_on()
+    server.close()
 
 
 def ends() -> None:
@@ -81,6 +91,7 @@ def floods() -> None:
         os.write(1, lines[: len(lines) // 2 + 7])  # a line in two pieces
         os.write(1, lines[len(lines) // 2 + 7 :])
         number += 2000
+        time.sleep(0.02)  # about 8 MB/s
     (FOLDER / "written").write_text(str(number))
     sleep_on()
 
