@@ -11,7 +11,7 @@ from fedtui.pyproject_file import edit
 from fedtui.roster import check_address, check_client_name, check_env, read_roster
 from fedtui.toml_edit import add_table, remove, set_value
 from poweranger.errors import UserError
-from poweranger.run_config import KEYS, Key, Value, find_key, resolve
+from poweranger.run_config import BY_NAME, KEYS, Key, Value, find_key, resolve
 
 CONFIG = ("tool", "flwr", "app", "config")
 CLIENTS = ("tool", "fedtui", "clients")
@@ -115,9 +115,9 @@ def which_need_restart(names: Iterable[str]) -> set[str]:
     """Which running processes must start again for a change of these keys to count: of "server" and "clients".
 
     What the server reads or sends to the clients counts from its next start; what a client's process reads for
-    itself from that client's next start.
+    itself from that client's next start. A name that is no key is read by nobody.
     """
-    return {"clients" if find_key(name).reader == "site" else "server" for name in names}
+    return {"clients" if BY_NAME[name].reader == "site" else "server" for name in names if name in BY_NAME}
 
 
 def set_server_address(project: Project, address: str) -> None:

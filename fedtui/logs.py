@@ -6,18 +6,15 @@ out of this module is clean and of bounded length. Rotated logs lie beside a log
 from __future__ import annotations
 
 import contextlib
-import datetime
-import heapq
 import os
-import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from fedtui.cleaning import LIMIT, clean
-from poweranger.errors import UserError
+from fedtui.log_lines import compile_pattern, level_of, merge, parse_since, since
 
 __all__ = [
     "LIMIT", "Follower", "clean", "compile_pattern", "level_of", "merge", "old_logs", "parse_since", "read_lines", "since", "tail",
@@ -29,21 +26,6 @@ _READS = 64  # made by one poll until there is a finished line
 _BLOCK = 1 << 16
 _CUT_SECONDS = 2.0  # a rotation is through with its last step well within this
 
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)")
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)")
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_ERROR = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL|FAILED)\b|^Traceback |^(?:\w+\.)*\w*(?:Error|Exception)\b|^(?:server|client|simulation): "
-    r"|^[EF]\d{4} |^[\d-]{10} [\d:.]+: [EF] "
-)
-_WARNING = re.compile(r"\bWARN(?:ING)?\b|^(?:\w+\.)*\w*Warning\b|^W\d{4} |^[\d-]{10} [\d:.]+: W ")
-
-
-def level_of(line: str) -> str:
-    """How grave a clean line is: "error", "warning" or "info"; knows Python's, abseil's, TensorFlow's and our own logs."""
-    if _ERROR.search(line):
-        return "error"
-    return "warning" if _WARNING.search(line) else "info"
 
 
 def old_logs(path: Path) -> list[Path]:
@@ -78,15 +60,17 @@ class Follower:
     def __init__(self, path: Path, last: int = 0) -> None:
         self.path = path
         self._offset = 0
+        self._before = b""  # stands before the offset
         self._rotated: deque[BinaryIO] = deque()  # unread rests, oldest first
         self._unfinished = b""
-        self._ready: list[str] = []
         while True:
+            self._ready: list[str] = []
             self._old, self._log = _identity(self._newest_old), _identity(path)
             with contextlib.suppress(OSError), path.open("rb") as file:
                 self._offset = _tail_offset(file, last)
+                file.seek(max(self._offset - 64, 0))
+                self._before = file.read(min(self._offset, 64))
                 if self._offset == 0:
-                    file.seek(0)
                     self._ready = _tail(old_logs(path), last - sum(1 for _ in _read_lines(file)))
             if _identity(self._newest_old) == self._old:  # else it was rotated at this moment
                 break
@@ -132,16 +116,20 @@ class Follower:
         if _identity(self._newest_old) != self._old:  # rotated while it was read: read again
             return b""
         self._offset += len(data)
+        self._before = data[-64:] or self._before
         return begin + data
 
     def _note_rotation(self) -> bool:
-        """Queue what rotated logs hold of the unread; False while a rotation is at its last step."""
+        """Queue what rotated logs hold of the unread; False while a rotation is at its last steps."""
         logs = old_logs(self.path)
+        shifted = self.path.with_name(f"{self.path.name}.2")
+        if not logs and self._old is not None and _identity(shifted) == self._old and _recent(shifted):
+            return False
         identities = [_identity(log) for log in logs]
         if self._old in identities:
             logs = logs[: identities.index(self._old)]
-        elif self._old is not None:  # more rotations than logs are kept: what is left is read from its begin
-            self._offset = 0
+        elif self._old is not None and logs and not _stands_before(logs[-1], self._offset, self._before):
+            self._offset = 0  # more rotations than logs are kept: what is left is read from its begin
         if not logs:
             self._old = identities[0] if identities else None
             return True
@@ -154,59 +142,8 @@ class Follower:
                 file.seek(min(self._offset, size))
                 self._offset -= file.tell()
                 self._rotated.append(file)
-        self._old, self._log = identities[0], _identity(self.path)
+        self._old, self._log, self._before = identities[0], _identity(self.path), b""
         return True
-
-
-def compile_pattern(text: str) -> re.Pattern[str]:
-    """`text` as a regular expression for lines; a `UserError` says where it is wrong."""
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"{text!r} is no regular expression: {error}; put a backslash before characters such as ( [ * + ?") from None
-
-
-def parse_since(text: str, now: datetime.datetime | None = None) -> datetime.datetime:
-    """A moment in local time: "10m", "2h", "1d" ago, or ISO such as "2026-01-31 14:00"; `now` is the present one.
-
-    Raises
-    ------
-    UserError
-        When it is neither.
-    """
-    now = now or datetime.datetime.now()
-    try:
-        if ago := _AGO.fullmatch(text.strip()):
-            return now - datetime.timedelta(seconds=float(ago[1]) * _UNITS[ago[2]])
-        moment = datetime.datetime.fromisoformat(text.strip())
-        return moment.astimezone().replace(tzinfo=None) if moment.tzinfo else moment
-    except (ValueError, OverflowError):
-        raise UserError(f'{text!r} is no time: write "10m", "2h", "1d", or a moment such as "2026-01-31 14:00"') from None
-
-
-def since(lines: Iterable[str], moment: datetime.datetime) -> Iterator[str]:
-    """The lines from `moment` (local time) on; a line without a time belongs to the one before it."""
-    first = moment.isoformat(" ", "seconds")
-    return (line for stamp, line in _stamped(lines) if stamp >= first)
-
-
-def merge(logs: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
-    """The lines of several logs in time order, each with its log's name; lines without a time stay with the one before."""
-
-    def named(name: str, lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-        return ((stamp, name, line) for stamp, line in _stamped(lines))
-
-    merged = heapq.merge(*(named(name, lines) for name, lines in logs.items()), key=lambda item: item[0])
-    return ((name, line) for _, name, line in merged)
-
-
-def _stamped(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Lines with the latest time seen so far, "" before the first: a clock set back does not reorder a log."""
-    latest = ""
-    for line in lines:
-        if match := _STAMP.match(line):
-            latest = max(latest, f"{match[1]} {match[2]}")
-        yield latest, line
 
 
 def _read_lines(file: BinaryIO) -> Iterator[str]:
@@ -262,12 +199,29 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _recent(path: Path) -> bool:
+    """Whether `path` got its name, or was written, within the time that a rotation takes."""
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_ctime < _CUT_SECONDS
+    return False
+
+
+def _stands_before(path: Path, offset: int, before: bytes) -> bool:
+    """Whether a log that was read up to `offset`, where `before` stood, is now `path`; true also when that is all of it."""
+    with contextlib.suppress(OSError), path.open("rb") as log:
+        if os.fstat(log.fileno()).st_size < offset:
+            return True
+        log.seek(offset - len(before))
+        return log.read(len(before)) == before
+    return False
+
+
 def _not_cut_yet(path: Path, newest: Path) -> bool:
     """Whether `newest` has just been copied from the log, and the log itself still begins with the same."""
     try:
         with path.open("rb") as log, newest.open("rb") as copy:
             size = os.fstat(copy.fileno()).st_size
-            if time.time() - os.fstat(copy.fileno()).st_ctime > _CUT_SECONDS or os.fstat(log.fileno()).st_size < size:
+            if not _recent(newest) or os.fstat(log.fileno()).st_size < size:
                 return False
             for offset in (0, max(size - _BLOCK, 0)):
                 log.seek(offset)

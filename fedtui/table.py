@@ -131,8 +131,10 @@ class Table:
         """Take whole rows in; the first one ever is the header."""
         data = data.replace(b"\0", b"").replace(b"\r\n", b"\n")
         if not self.columns:
-            header, _, data = data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-            self.columns = _names(header)
+            data = data.removeprefix(b"\xef\xbb\xbf")
+            end = next(_row_ends(data), len(data))
+            self.columns = _names(data[:end])
+            data = data[end:]
             self._texts = {name: {} for name in self.columns if name in TEXT_COLUMNS}
             self._chunks = {name: [] for name in self.columns}
         if data:

@@ -116,7 +116,7 @@ def test_a_wrong_value_in_the_file_is_named_and_can_be_mended(project):
 
 def test_who_must_start_again():
     assert config_edit.which_need_restart(["num-server-rounds", "batch-size"]) == {"server"}
-    assert config_edit.which_need_restart(["threads"]) == {"clients"}
+    assert config_edit.which_need_restart(["threads", "taken-out"]) == {"clients"}
     assert config_edit.which_need_restart(["seed", "cache-mb"]) == {"server", "clients"}
 
 

@@ -207,6 +207,18 @@ def test_a_rotation_at_its_last_step_repeats_nothing(tmp_path):
     assert lines + follower.poll() == ["2", "3", "4"]
 
 
+def test_a_rotation_between_its_steps_repeats_nothing(tmp_path):
+    """The daemon's rotation: the last old log has moved on, the copy is not in its place yet."""
+    log = write(tmp_path / "log", b"3\n4\n")
+    write(tmp_path / "log.1", b"1\n2\n")
+    follower = Follower(log, last=1)
+    (tmp_path / "log.1").rename(tmp_path / "log.2")
+    early = follower.poll()
+    write(tmp_path / "log.1", b"3\n4\n5\n")
+    write(log, b"6\n")
+    assert early + drain(follower) == ["4", "5", "6"]
+
+
 operations = st.lists(
     st.one_of(st.binary(min_size=1, max_size=40), st.sampled_from([b"\n", b"\n\n"]), st.sampled_from(["rotate", "poll"])), max_size=60
 )
