@@ -129,7 +129,7 @@ KEYS: tuple[Key, ...] = (
     Key("client-wait", 0.0, "Seconds to wait for min-available-clients before giving up with exit code 3; 0 waits for ever", 0, 1e7),
     Key("max-failed-rounds", 3, "Rounds in a row without one usable answer after which the run fails", 1, 100_000),
     Key("allow-mixed-data", False, "Let clients with synthetic images train together with clients that have real ones"),
-    Key("strict-data", False, "Make an unusable DATA_DIR an error (exit code 2) instead of falling back to synthetic images", reader="site"),
+    Key("strict-data", False, "Make an unusable DATA_DIR an error (exit code 2) instead of falling back to synthetic images", environment="STRICT_DATA", reader="site"),
     Key("synthetic-examples", 150, "Synthetic images a client makes when it has no data", 10, 100_000, reader="clients"),
     Key("dirichlet-alpha", 0.0, "In simulation: skew of the classes over the virtual clients (Dirichlet; small is skewed); 0 deals them out evenly", 0, 1000, reader="clients"),
     Key("threads", 1, "TensorFlow threads of a client", 1, 256, environment="THREADS", reader="site"),

@@ -7,6 +7,7 @@ No image and no file name leaves it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.metadata
 import os
@@ -104,7 +105,7 @@ def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = Fal
             synthetic_examples=values["synthetic-examples"],
             partition=partition,
             dirichlet_alpha=values["dirichlet-alpha"],
-            log=_say,
+            log=functools.partial(_say, client_id),
         )
         held = Held(settings, stamp, data)
     _sites[client_id] = held
@@ -143,8 +144,8 @@ def _trainer_for(spec: training.Spec, context: Context) -> training.Trainer:
     return _trainer
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+def _say(client_id: str, text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), client_id, text, flush=True)
 
 
 def _labels(images: Images, data: SiteData, task: Task) -> np.ndarray:
@@ -204,7 +205,7 @@ def initial(message: Message, context: Context) -> Message:
 def refuse(message: Message, context: Context) -> Message:
     """The server's reason for not taking this site, said where the site's people read it."""
     reason = str(message.content.config_records[CONFIG].get("reason", "no reason given"))
-    _say(f"REFUSED: the server does not take this site: {reason}")
+    _say(_client_id(context), f"REFUSED: the server does not take this site: {reason}")
     notify(STATUS=f"refused by the server: {reason}")
     return Message(metric_reply({}), reply_to=message)
 
@@ -232,8 +233,8 @@ def train(message: Message, context: Context) -> Message:
         shift=shift,
         seed=(values["seed"], task.server_round, *_client_id(context).encode()),
     )
+    data.release()
     seconds = time.monotonic() - start
-    _say(f"{task.where}: trained on {len(y)} images in {seconds:.2f} s, loss {fit.loss:.4g}")
     notify(STATUS=f"{task.where}, trained")
     metrics = {NUM_EXAMPLES: len(y), "loss": fit.loss, "accuracy": fit.accuracy, "seconds": seconds}
     return Message(metric_reply(metrics, pack([fit.weights])), reply_to=message)
@@ -251,10 +252,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if len(y):
         scores = _trainer_for(task.spec, context).evaluate(unpack(message.content.array_records[ARRAYS]), data.validation.x, y)
         metrics |= {"loss": scores.loss, "accuracy": scores.accuracy, CONFUSION: scores.confusion.ravel().tolist()}
-        said = f"loss {scores.loss:.4g}, accuracy {scores.accuracy:.3f}"
-    else:
-        said = "it has no validation image"
+    data.release()
     metrics["seconds"] = time.monotonic() - start
-    _say(f"{task.where}: evaluated on {len(y)} images in {metrics['seconds']:.2f} s, {said}")
     notify(STATUS=f"{task.where}, evaluated")
     return Message(metric_reply(metrics), reply_to=message)

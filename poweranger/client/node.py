@@ -134,10 +134,10 @@ class Node:
             did = {"train": "trained", "evaluate": "evaluated"}.get(kind, f"answered {metadata.message_type}")
             if reply.has_error():
                 did = f"failed while {doing}"
-            elif examples := _examples(reply):
-                did += f" on {examples} images"
+            else:
+                did += _figures(reply)
             self._send(metadata.run_id, reply, seconds)
-            self._log(f"{about}{did} in {seconds:.1f} s, sent")
+            self._log(f"{about}{did}, {seconds:.2f} s, sent")
         except Dropped as error:
             self._log(f"{about}{error}")
         except httpx.HTTPStatusError as error:
@@ -213,10 +213,12 @@ class Node:
             raise Dropped("the answer came too late, the server does not want it any more")
 
 
-def _examples(reply: Message) -> int:
-    metrics = reply.content.metric_records.get(METRICS)
-    examples = metrics.get(NUM_EXAMPLES, 0) if metrics else 0
-    return int(examples) if isinstance(examples, (int, float)) else 0
+def _figures(reply: Message) -> str:
+    """What a reply says of the work, for the log: images, loss, accuracy."""
+    metrics: Mapping[str, Any] = reply.content.metric_records.get(METRICS) or {}
+    words = f" on {metrics[NUM_EXAMPLES]} images" if NUM_EXAMPLES in metrics else ""
+    figures = ((name, metrics.get(name)) for name in ("loss", "accuracy"))
+    return words + "".join(f", {name} {value:.4g}" for name, value in figures if isinstance(value, float))
 
 
 def _public(error: Exception) -> str:

@@ -30,7 +30,7 @@ from poweranger.run_config import check_all, from_environment, from_pyproject, p
 from poweranger.server.conduct import conduct, log
 from poweranger.server.exchange import Stopped
 from poweranger.server.strategy import SaveableFedAvg
-from poweranger.server.superlink import Link
+from poweranger.server.superlink import Fab, Link, build_fab
 
 __all__ = ["SaveableFedAvg", "app", "main"]
 
@@ -64,8 +64,8 @@ def main() -> int:
         run = None
     _quiet_flower(config)
     stop, caught = threading.Event(), []
-    link = Link(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile, client_keys=options.client_keys)
-    with link, link.run(config) as (grid, _):
+    link = Link(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile, client_keys=options.client_keys, log=log)
+    with link, link.run(config, _app_for_stock_nodes(root)) as (grid, _):
 
         def end(number: int, _: object) -> None:
             caught.append(number)
@@ -92,6 +92,14 @@ def main() -> int:
     return 0
 
 
+def _app_for_stock_nodes(root: Path) -> Fab | None:
+    """The project's app for stock SuperNodes, which get it from the server; None where the folder is no Flower app."""
+    try:
+        return build_fab(root)
+    except UserError:
+        return None
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m poweranger.server.server_app", description="Run one federated training and end.")
     parser.add_argument("--host", default=os.environ.get("FLOWER_HOST") or "127.0.0.1", help="address to listen on (default %(default)s)")
@@ -114,7 +122,7 @@ def _parse() -> argparse.Namespace:
 
 def _quiet_flower(config: dict[str, Any]) -> None:
     """Flower's own log only on request: its lines are about calls, ours about rounds."""
-    logging.getLogger("flwr").setLevel(logging.INFO if config["verbose"] >= 2 else logging.ERROR)
+    logging.getLogger("flwr").setLevel(logging.INFO if config["verbose"] >= 2 else logging.CRITICAL)
 
 
 if __name__ == "__main__":

@@ -187,6 +187,7 @@ class Saveable(Strategy):
         sampled = sorted(names.values())
         for message in messages:
             message.metadata.group_id = str(number)
+            message.metadata.ttl = max(message.metadata.ttl, timeout + 3600)  # Flower's 12 h may be less than the deadline
         self.report(phase, number, sampled=sampled, replied=[])
         answers = session.exchange.ask(
             messages, names, f"round {number} {phase}", deadline=timeout, grace=session.config["round-grace"],

@@ -3,8 +3,8 @@
 Private names of Flower live in this package and in `client/node.py` only; tests/poweranger/test_flower_contract.py
 says what changed when Flower does.
 """
-from poweranger.server.superlink.fab import build_fab
+from poweranger.server.superlink.fab import Fab, build_fab
 from poweranger.server.superlink.grid import LocalGrid
 from poweranger.server.superlink.link import Link
 
-__all__ = ["Link", "LocalGrid", "build_fab"]
+__all__ = ["Fab", "Link", "LocalGrid", "build_fab"]

@@ -41,7 +41,7 @@ def test_two_nodes_answer_and_nothing_stays_behind(start_node, joined, task, unt
         assert not link.state.message_ins_store
         assert not link.state.message_res_store
         for running in nodes:  # although both sent the very same weights and metrics
-            until(lambda running=running: running.said("round 2: trained on 3 images in"), what="each says that it is done")
+            until(lambda running=running: running.said("round 2: trained on 3 images,"), what="each says that it is done")
 
 
 def test_an_exception_in_the_app_is_an_error_reply_without_file_names(start_node, joined, task) -> None:
