@@ -37,14 +37,14 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
         return [view(process) for process in supervisor.listed()]
 
     async def up(request: Request) -> Any:
-        body = await _body(request, clients=int, rounds=int, set=dict, run_name=str, resume=str, force=bool)
+        body = await _body(request, clients=int, synthetic=bool, rounds=int, set=dict, run_name=str, resume=str, force=bool)
         settings = dict(body.get("set", {}))
         if "rounds" in body:
             settings["num-server-rounds"] = body["rounds"]
         if body.get("clients", 1) < 1:
             raise UserError(f"clients = {body['clients']} is not allowed: start at least one")
         wish = RunWish.of(settings, run_name=body.get("run_name"), resume=body.get("resume"))
-        notes = await supervisor.up(wish, body.get("clients"), force=body.get("force", False))
+        notes = await supervisor.up(wish, body.get("clients"), synthetic=body.get("synthetic", False), force=body.get("force", False))
         return {"processes": [view(process) for process in supervisor.listed()], "notes": notes}
 
     async def down(request: Request) -> Any:
@@ -86,8 +86,9 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
         return StreamingResponse(_lines(supervisor), media_type="application/x-ndjson")
 
     async def simulate(request: Request) -> Any:
-        body = await _body(request, supernodes=int, set=dict)
-        return view(await supervisor.simulate(RunWish.of(body.get("set", {}), supernodes=body.get("supernodes"))))
+        body = await _body(request, supernodes=int, set=dict, data_dir=str)
+        wish = RunWish.of(body.get("set", {}), supernodes=body.get("supernodes"), data_dir=body.get("data_dir"))
+        return view(await supervisor.simulate(wish))
 
     async def shutdown(request: Request) -> Any:
         body = await _body(request, stop=bool)

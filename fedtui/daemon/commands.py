@@ -10,12 +10,15 @@ from typing import Any
 
 from fedtui.project import Project
 from fedtui.roster import Client, Roster
-from poweranger.run_config import Value, find_key
+from poweranger.run_config import KEYS, Value, find_key
 
 MARK = "FEDTUI_PROCESS"  # in the environment of a process and all its descendants: whose they are
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE_?KEY|SSH_AUTH_SOCK|SSH_AGENT_PID", re.IGNORECASE)
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", MARK)  # meant for the daemon
+
+# The command that asks sends its own values of these: those of the shell that the daemon came from do not count.
+_RUN_VARIABLES = {key.environment for key in KEYS if key.environment and key.reader != "site"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class RunWish:
     run_name: str | None = None
     resume: str | None = None
     supernodes: int | None = None
+    data_dir: str | None = None  # what a simulation's virtual clients share out
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], **others: Any) -> RunWish:
@@ -41,8 +45,6 @@ class RunWish:
         """The settings as `--run-config` takes them."""
         texts = (f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in self.settings.items())
         return " ".join(map(shlex.quote, texts))
-
-
 class Commands:
     """Command lines of the real programs."""
 
@@ -80,7 +82,8 @@ def environment(project: Project, mark: str, extra: Mapping[str, str]) -> dict[s
 
     `mark` is what `MARK` is set to: by it a descendant is found whose parents are gone.
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in _OURS and not _SECRET.search(name)}
+    left_out = {*_OURS, *_RUN_VARIABLES}
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out and not _SECRET.search(name)}
     return {
         **inherited,
         "PYTHONUNBUFFERED": "1",

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable
 
 from fedtui.daemon import proc, progress
@@ -34,17 +35,23 @@ class Keeper:
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
-            self._rotate()
-            self._tell_progress()
-            if ticks % MEASURE_EVERY == 0:
-                self._supervisor.oom.tick()
-                self.measure()
-                self._measure_one(ticks // MEASURE_EVERY)
-                self._supervisor.save()
-            if self._supervisor.active or self._supervisor.broadcast.attached:
-                self.used()
-            elif time.monotonic() - self._last_use >= self._supervisor.last_roster.idle_exit_s:
-                self._idle()
+            try:
+                self._tick(ticks)
+            except Exception:  # a mistake of ours must not stop the clock
+                self._supervisor.notes.say("clock", traceback.format_exc())
+
+    def _tick(self, number: int) -> None:
+        self._rotate()
+        self._tell_progress()
+        if number % MEASURE_EVERY == 0:
+            self._supervisor.oom.tick()
+            self.measure()
+            self._measure_one(number // MEASURE_EVERY)
+            self._supervisor.save()
+        if self._supervisor.active or self._supervisor.broadcast.attached:
+            self.used()
+        elif time.monotonic() - self._last_use >= self._supervisor.last_roster.idle_exit_s:
+            self._idle()
 
     def measure(self) -> None:
         """Take CPU and RSS of all, unless that was done within the last second; PSS of what has changed much since."""

@@ -1,11 +1,18 @@
 """What the daemon has to say: once, in its own log and to whoever is attached."""
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 
 from fedtui.daemon.events import Broadcast
 from fedtui.roster import Client, Roster
+
+
+def log(text: str) -> None:
+    """A line in the daemon's own log; a full disk must not stop what can go on."""
+    with contextlib.suppress(OSError):
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
 
 
 class Notes:
@@ -19,7 +26,7 @@ class Notes:
         """Say `text`, unless the same has been said of this matter."""
         if self._said.get(matter) != text:
             self._said[matter] = text
-            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+            log(text)
             self._broadcast.publish("note", text=text)
 
     def settle(self, matter: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the newest run stands, from the files that its server writes."""
+"""Where the present or last run stands, from the files that its server writes."""
 from __future__ import annotations
 
 import json
@@ -9,12 +9,12 @@ from poweranger.errors import UserError
 
 
 def newest(results: Path) -> dict[str, Any]:
-    """The newest run's `run.toml`; empty when there is no run."""
-    from poweranger.results import list_runs, read_info  # imports NumPy: only a daemon that is asked pays for it
+    """`run.toml` of the run that was last started or resumed; empty when there is no run."""
+    from poweranger.results import read_info  # imports NumPy: only a daemon that is asked pays for it
 
     try:
-        return next((read_info(run) for run in list_runs(results)[:1]), {})
-    except (UserError, OSError):
+        return read_info(progress_file(results).parent)
+    except UserError:
         return {}
 
 
@@ -31,5 +31,5 @@ def read(results: Path) -> dict[str, Any]:
 
 
 def progress_file(results: Path) -> Path:
-    """The newest run's; `results/metrics` points into that run."""
+    """In the run that `results/metrics` points into: the one last started or resumed."""
     return (results / "metrics").resolve().parent / "progress.json"

@@ -21,8 +21,10 @@ from fedtui.daemon import api
 from fedtui.daemon.commands import Commands
 from fedtui.daemon.events import Broadcast
 from fedtui.daemon.keeper import Keeper
+from fedtui.daemon.notes import log
 from fedtui.daemon.notify import NotifySocket
 from fedtui.daemon.supervisor import Supervisor
+from fedtui.daemon.view import iso
 from fedtui.project import Project
 from poweranger.errors import UserError
 from poweranger.notify import notify
@@ -55,7 +57,7 @@ def run(project: Project, commands: Commands | None = None) -> None:
 async def _serve(project: Project, commands: Commands) -> None:
     broadcast = Broadcast()
     supervisor = Supervisor(project, commands, broadcast)
-    started = time.time()
+    started = iso(time.time())
 
     def end() -> None:
         server.should_exit = True
@@ -87,14 +89,14 @@ async def _serve(project: Project, commands: Commands) -> None:
         supervisor.begin()
         work = loop.create_task(keeper.run())
         notify(READY=1)
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), f"daemon {os.getpid()} for {project.root}", flush=True)
+        log(f"daemon {os.getpid()} for {project.root}")
         await server.serve(sockets=[listener])
         work.cancel()
     finally:
         supervisor.end()
         notifications.close()
         project.socket.unlink(missing_ok=True)
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), f"daemon {os.getpid()} ends", flush=True)
+    log(f"daemon {os.getpid()} ends")
 
 
 class _Server(uvicorn.Server):

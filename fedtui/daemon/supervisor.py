@@ -32,10 +32,7 @@ class UnknownProcess(UserError):
 
 
 class Supervisor:
-    """The table of processes. All its methods belong to the event loop's thread.
-
-    `begin` adopts what an earlier daemon left; `end` lets go of everything: processes live on.
-    """
+    """The table of processes; all its methods belong to the event loop's thread."""
 
     def __init__(self, project: Project, commands: Commands, broadcast: Broadcast) -> None:
         self.project, self.commands, self.broadcast = project, commands, broadcast
@@ -60,7 +57,7 @@ class Supervisor:
         self.save()
 
     def end(self) -> None:
-        """Let go of all processes."""
+        """Let go of all processes: they live on."""
         self._restarts.cancel_all()
         for task in self._tasks:
             task.cancel()
@@ -106,8 +103,10 @@ class Supervisor:
         process = self.table[name] = Process(record, log, mark, lambda: self._changed(name), self._ended)
         return process
 
-    async def up(self, wish: RunWish, count: int | None, *, force: bool = False) -> list[str]:
+    async def up(self, wish: RunWish, count: int | None, *, synthetic: bool = False, force: bool = False) -> list[str]:
         """Start the server, when it runs here, and the first `count` clients of the roster; what runs already is left alone.
+
+        With `synthetic` they are made-up clients, none of the roster's.
 
         Returns
         -------
@@ -120,7 +119,7 @@ class Supervisor:
             When the roster is wrong; `Refused` when the port is held. Nothing has been started then.
         """
         roster = self.last_roster = self.project.roster()
-        clients = roster.effective(count)
+        clients = roster.made_up(count or 2) if synthetic else roster.effective(count)
         notes = about_synthetic(roster, clients)
         if roster.server_local:
             server = self.find(SERVER)
@@ -185,10 +184,10 @@ class Supervisor:
 
     def receive(self, pid: int, fields: dict[str, str]) -> None:
         """A message by sd_notify, from a process of ours or a descendant of one; others are ignored."""
-        for process in self.table.values():
-            if process.live and process.belongs(pid):
-                process.receive({name: clean(value, 500) for name, value in fields.items()})
-                return
+        live = [process for process in self.table.values() if process.live]
+        sender = next((process for process in live if process.record.pid == pid), None)
+        if sender := sender or next((process for process in live if process.belongs(pid)), None):
+            sender.receive({name: clean(value, 500) for name, value in fields.items()})
 
     def save(self) -> None:
         """Write `processes.json`; a full disk is said once."""
@@ -205,7 +204,8 @@ class Supervisor:
         if name == SERVER:
             self._start_server(process, roster, RunWish(**process.record.options))
         elif name == SIMULATION:
-            self._launch(process, self.commands.simulation(RunWish(**process.record.options)), {})
+            wish = RunWish(**process.record.options)
+            self._launch(process, self.commands.simulation(wish), {"DATA_DIR": wish.data_dir or ""})
         else:
             self._start_client(process, force)
 
@@ -225,7 +225,7 @@ class Supervisor:
             return
         roster = self.project.roster()
         client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
-        self._launch(process, self.commands.client(roster, client), client.env)
+        self._launch(process, self.commands.client(roster, client), {"DATA_DIR": "", **client.env})  # what the roster says counts
 
     def _launch(self, process: Process, command: list[str], extra: dict[str, str]) -> None:
         process.spawn(command, environment(self.project, process.mark, extra), self.project.root)

@@ -25,7 +25,7 @@ def view(process: Process) -> dict[str, Any]:
         "cpu_percent": usage.cpu_percent if live else None,
         "rss_mb": usage.rss_mb if live else None,
         "pss_mb": usage.pss_mb if live else None,
-        "started": _iso(record.started),
+        "started": iso(record.started),
         "reason": record.reason,
         "log": str(process.log.path),
         "restart_policy": "on-failure" if record.role == "client" else "no",
@@ -46,6 +46,6 @@ def memory(process: Process) -> dict[str, Any]:
     return {"name": process.record.name, "rss_mb": usage.rss_mb, "pss_mb": usage.pss_mb, "uss_mb": usage.uss_mb, "swap_mb": usage.swap_mb}
 
 
-def _iso(seconds: float) -> str | None:
+def iso(seconds: float) -> str | None:
     """A time as ISO 8601 in UTC; None for 0, which stands for never."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds") if seconds else None

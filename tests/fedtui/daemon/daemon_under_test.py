@@ -1,6 +1,6 @@
 """The real daemon with actors in place of server and clients: `python daemon_under_test.py PROJECT`.
 
-`parts.json` in the project says who plays what; without an entry a process plays `works`.
+`parts.json` in the project says who plays what; without an entry a process plays `works`; a path is a program to start.
 """
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ACTOR = Path(__file__).with_name("actor.py")
 class Actors(Commands):
     def actor(self, name: str) -> list[str]:
         parts = json.loads((self.project.root / "parts.json").read_text())
-        return [sys.executable, str(ACTOR), name, parts.get(name, "works"), str(self.project.root)]
+        part = parts.get(name, "works")
+        return [part] if part.startswith("/") else [sys.executable, str(ACTOR), name, part, str(self.project.root)]
 
     def server(self, roster: Roster, wish: RunWish) -> list[str]:
         return [*self.actor("server"), wish.run_config]

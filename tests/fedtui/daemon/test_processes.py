@@ -99,6 +99,24 @@ def test_a_wrong_configuration_is_not_tried_again(house: House) -> None:
     assert process["restarts"] == 0 and house.ps()["C1"]["state"] == "failed"
 
 
+def test_a_program_that_cannot_be_started_is_a_failure_with_a_cause(house: House) -> None:
+    house.cast(C1="/no/such/program")
+    house.post("/v1/up")
+    process = house.reach("failed", "C1")["C1"]
+    assert "could not be started: No such file or directory: /no/such/program" in process["cause"]
+    house.reach("running", "C2")
+
+
+def test_a_full_disk_is_said_once_and_stops_nothing(house: House) -> None:
+    pid = house.daemons[0].pid
+    (house.project.state / f".processes.json.{pid}").symlink_to("/dev/full")
+    house.post("/v1/up")
+    house.reach("running", "server", "C1", "C2")
+    assert house.log().count("cannot be written (No space left on device)") == 1
+    records = json.loads(house.project.processes_file.read_text())["processes"]  # saved as soon as there was room
+    assert {record["name"]: record["pid"] for record in records} == {name: process["pid"] for name, process in house.ps().items()}
+
+
 def test_a_server_that_ends_is_not_restarted_and_clients_go_on(house: House) -> None:
     house.cast(server="ends")
     house.post("/v1/up")
