@@ -33,12 +33,14 @@ class NoDaemon(DaemonError):
 class DaemonClient:
     """The daemon of one project. A method is one request; see docs/api.md for what each answers.
 
-    A request that finds no daemon starts one: it adopts what an earlier daemon left running. What the daemon refuses
-    is raised as `DaemonError`; an unknown name as a plain `UserError`.
+    A request that finds no daemon starts one: it adopts what an earlier daemon left running. When a daemon that has
+    answered before is gone and has left nothing running, it was ended on purpose, and is not started again. What the
+    daemon refuses is raised as `DaemonError`; a wrong value or an unknown name as a plain `UserError`.
     """
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._answered = False
 
     def running(self) -> dict[str, Any] | None:
         """What the daemon says of itself, or None when there is none. Starts nothing."""
@@ -132,6 +134,8 @@ class DaemonClient:
         try:
             return self._once(method, path, body, timeout)
         except NoDaemon:
+            if self._answered and not self.left_running():
+                raise DaemonError("the daemon has been ended, and everything with it") from None
             self.ensure_daemon()
             return self._once(method, path, body, timeout)
 
@@ -152,6 +156,7 @@ class DaemonClient:
             raise DaemonError(f"the daemon broke off ({error}): ask again; {self._log} may say why") from None
         finally:
             connection.close()
+        self._answered = True
         if response.status < 400:
             return answer
         sentence = str(answer.get("error", f"the daemon answered {response.status}"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -92,10 +93,13 @@ class Roster:
         """
         if count is None:
             count = len(self.clients) or 2
+        return (*self.clients[:count], *self.made_up(count - len(self.clients)))
+
+    def made_up(self, count: int) -> tuple[Client, ...]:
+        """So many clients that the roster does not name, on synthetic data: C1, C2, ..."""
         taken = {client.name for client in self.clients}
-        names = (name for number in range(1, count + len(taken) + 1) if (name := f"C{number}") not in taken)
-        invented = (Client(next(names)) for _ in range(count - len(self.clients)))
-        return (*self.clients[:count], *invented)
+        names = (name for number in itertools.count(1) if (name := f"C{number}") not in taken)
+        return tuple(Client(name) for name in itertools.islice(names, max(count, 0)))
 
 
 def read_roster(document: Mapping[str, Any], root: Path) -> Roster:

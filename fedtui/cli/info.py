@@ -24,7 +24,7 @@ def info(as_json: Json = False) -> None:
         "versions": {package: version(package) for package in PACKAGES},
     }  # fmt: skip
     if as_json:
-        write_json({name: value if isinstance(value, (int, dict, type(None))) else str(value) for name, value in facts.items()})
+        write_json(facts)
         return
     for name, value in facts.items():
         text = ", ".join(f"{package} {number}" for package, number in value.items()) if isinstance(value, dict) else value

@@ -1,6 +1,7 @@
 """What commands print: data on stdout, talk on stderr, colour only on a terminal that wants it, outside text cleaned."""
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
@@ -40,7 +41,7 @@ def write(text: str, colour: str | None = None) -> None:
 
 def write_json(value: object) -> None:
     """`value` as JSON on stdout: ASCII, so that no character of it can act on a terminal; a number that is none is null."""
-    print(json.dumps(_finite(value), indent=2, default=str), flush=True)
+    print(json.dumps(_plain(value), indent=2), flush=True)
 
 
 def write_table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], empty: str = "") -> None:
@@ -117,11 +118,14 @@ def _spell(value: object) -> str:
     return str(value)
 
 
-def _finite(value: object) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def _plain(value: object) -> Any:
+    """`value` in what JSON knows: a number that is none is null, a moment is ISO 8601, anything else is text."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

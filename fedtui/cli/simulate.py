@@ -1,6 +1,7 @@
 """Runs that need no set-up: `simulate` (all clients in Flower's simulation) and `demo`."""
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -25,7 +26,10 @@ def simulate(
     client = daemon()
     watch, offset = Watch(client), log_end(client, "simulation")
     try:
-        client.simulate(supernodes=supernodes, set=parse_set(set_, site_keys=True))
+        data_dir = os.environ.get("DATA_DIR") or None
+        client.simulate(
+            supernodes=supernodes, set=parse_set(set_, site_keys=True), data_dir=data_dir and os.path.abspath(os.path.expanduser(data_dir))
+        )
         code = follow_run(watch, "simulation", offset)
     except KeyboardInterrupt:
         say_detached()
@@ -37,23 +41,26 @@ def simulate(
 
 def demo() -> None:
     """Train on made-up images. A server and three clients, five rounds: to see what this is."""
-    from fedtui.cli.watch import Watch, follow_run, say_detached, wait_until_ready
+    from fedtui.cli.watch import Watch, follow_run, log_end, say_detached, wait_until_ready
 
     client = daemon()
+    started = client.running() is None
     busy = [process["name"] for process in client.processes() if process["state"] in ACTIVE]
     if busy:
         raise UserError(f"{', '.join(busy)} run here already: watch them with `fedtui up --wait`, or stop them with `fedtui down`")
-    watch = Watch(client)
+    watch, offset = Watch(client), log_end(client, "server")
     try:
         answer = client.up(clients=3, rounds=5, set=DEMO, run_name="demo", synthetic=True)
         names = [process["name"] for process in answer["processes"]]
         say("a server and three clients on synthetic images, five rounds; the first takes longest")
-        code = wait_until_ready(watch, names, READY_S) or follow_run(watch, "server", 0)
+        code = wait_until_ready(watch, names, READY_S) or follow_run(watch, "server", offset)
     except KeyboardInterrupt:
         say_detached()
         raise
     progress = client.progress()
     client.down()
+    if started:
+        client.shutdown(stop=True)
     if code == 0:
         folder = client.project.results / "runs" / str(progress["run"])
         write(f"results: {folder}")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fedtui.cli.output import say, seconds
 from fedtui.cli.processes import ACTIVE, describe
-from fedtui.client import DaemonClient, DaemonError
-from poweranger.errors import UserError
+from fedtui.client import DaemonClient
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,15 +29,7 @@ class Watch:
         self._known = {process["name"]: _moment(process) for process in client.processes()}
 
     def look(self) -> dict[str, dict[str, Any]]:
-        """The processes by name.
-
-        Raises
-        ------
-        DaemonError
-            When somebody has ended the daemon and everything with it.
-        """
-        if not self.client.running() and not self.client.left_running():
-            raise DaemonError("everything has been stopped by `fedtui down`")
+        """The processes by name."""
         processes = {process["name"]: process for process in self.client.processes()}
         server_starts = processes.get("server", {}).get("state") == "starting"
         for name, process in processes.items():
@@ -89,10 +80,7 @@ def wait_until_ready(watch: Watch, names: Collection[str], timeout: float) -> in
 
 def log_end(client: DaemonClient, name: str) -> int:
     """The offset at which the log of a process ends now."""
-    try:
-        return int(client.log(name, 0, 1)["size"])
-    except UserError:  # it has not run yet
-        return 0
+    return int(client.log(name, -4, 4)["size"])
 
 
 def follow_run(watch: Watch, name: str, offset: int) -> int:
