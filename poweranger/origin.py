@@ -22,6 +22,7 @@ from poweranger.files import replace_file
 from poweranger.run_config import KEYS, SETTINGS
 
 VARIABLES = tuple(key.environment for key in KEYS if key.environment) + tuple(SETTINGS)
+VIRTUAL_CLIENT_WAIT = 600.0  # seconds, in place of "for ever", in a simulation: nobody else will come
 NOTE = Path(__file__).with_name("_origin.json")
 
 
@@ -38,6 +39,11 @@ def caller_environment() -> dict[str, str]:
     if note := _carried():
         return dict(note["environment"])
     return dict(os.environ)
+
+
+def submitted_locally() -> bool:
+    """Whether this is the copy that `flwr run` handed to a SuperLink of this machine, with virtual clients."""
+    return _carried() is not None
 
 
 def write_note(root: Path, environment: Mapping[str, str]) -> None:

@@ -29,11 +29,10 @@ import psutil
 
 from poweranger.errors import RunFailed, UserError, run_program
 from poweranger.flwr_run import VIRTUAL_CLIENTS, site_environment
-from poweranger.origin import project_root
+from poweranger.origin import VIRTUAL_CLIENT_WAIT, project_root
 from poweranger.run_config import from_environment, from_pyproject, parse_overrides, resolve
 
 STOP_SECONDS = 5.0  # that a simulation gets to end by itself
-CLIENT_WAIT = 600.0  # seconds in place of "for ever": all virtual clients are there, nobody else will come
 CHILD = "from poweranger import simulation; simulation.run_child()"
 
 
@@ -46,7 +45,7 @@ def main() -> int:
     options = parser.parse_args()
     root = project_root()
     config = resolve(from_pyproject(root / "pyproject.toml"), from_environment(os.environ), parse_overrides(options.run_config))
-    config["client-wait"] = config["client-wait"] or CLIENT_WAIT
+    config["client-wait"] = config["client-wait"] or VIRTUAL_CLIENT_WAIT
     if options.supernodes < 1:
         raise UserError(f"--supernodes {options.supernodes} is not allowed: give 1 or more")
     for name in ("min-available-clients", "min-fit-clients", "min-evaluate-clients"):

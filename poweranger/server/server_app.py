@@ -24,7 +24,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from poweranger.errors import UserError, run_program
 from poweranger.notify import notify
-from poweranger.origin import caller_environment, project_root
+from poweranger.origin import VIRTUAL_CLIENT_WAIT, caller_environment, project_root, submitted_locally
 from poweranger.results import Run
 from poweranger.run_config import check_all, from_environment, from_pyproject, parse_overrides, resolve
 from poweranger.server.conduct import conduct, log
@@ -42,6 +42,8 @@ def run_in_flower(grid: Grid, context: Context) -> None:
     """The run under `flwr run .` or on a stock SuperLink; files go to the project's `results/`."""
     root = project_root()
     config = resolve(context.run_config, from_environment(caller_environment()))
+    if submitted_locally():
+        config["client-wait"] = config["client-wait"] or VIRTUAL_CLIENT_WAIT
     _quiet_flower(config)
     conduct(grid, Run.create(root / "results", "sim", config), config, threading.Event())
 
