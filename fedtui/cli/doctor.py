@@ -16,7 +16,7 @@ import typer
 
 from fedtui.cli.context import Json, project
 from fedtui.cli.output import STATES, paint, write_json
-from fedtui.logs import clean
+from fedtui.cleaning import clean
 from fedtui.project import Project
 from fedtui.version import version
 

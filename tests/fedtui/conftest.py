@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.fedtui.daemon.conftest import House, house, new_house
+
+__all__ = ["house", "new_house"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -60,3 +64,19 @@ def fedtui_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path
     """`fedtui_in(folder)` is the command there; daemons keep their state in the test's own folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return Fedtui
+
+
+@pytest.fixture
+def cli(house: House, fedtui_in: Callable[[Path], Fedtui]) -> Fedtui:
+    """The command in a project with C1 and C2 and a running daemon."""
+    return fedtui_in(house.root)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, fedtui_in: Callable[[Path], Fedtui]) -> Iterator[Fedtui]:
+    """The command in a project without a daemon; one that a command starts is ended."""
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "pyproject.toml").write_text('[tool.flwr.app]\npublisher = "test"\n')
+    cli = fedtui_in(tmp_path / "alone")
+    yield cli
+    cli("down")

@@ -1,46 +1,23 @@
-"""Commands, as processes, with the real daemon and actors in place of server and clients."""
+"""Commands about processes, with the real daemon and actors in place of server and clients."""
 from __future__ import annotations
 
-import json
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fedtui.cli import doctor
-from fedtui.cli.clients import stored_path
 from fedtui.daemon.api import build
-from poweranger.errors import UserError
 from tests.fedtui.conftest import REPOSITORY, Fedtui
-from tests.fedtui.daemon.conftest import House, house, new_house  # noqa: F401
+from tests.fedtui.daemon.conftest import House
 
 FIELDS = {"name", "role", "state", "pid", "status", "uptime_s", "restarts", "exit_code", "cause", "cpu_percent", "rss_mb", "pss_mb"}
-FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
-EVIL = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31m\u202eevil\u2066\u200b\x00"
 
 Command = Callable[[Path], Fedtui]
-
-
-@pytest.fixture
-def cli(house: House, fedtui_in: Command) -> Fedtui:  # noqa: F811
-    """The command in a project with C1 and C2 and a running daemon."""
-    return fedtui_in(house.root)
-
-
-@pytest.fixture
-def alone(tmp_path: Path, fedtui_in: Command) -> Iterator[Fedtui]:
-    """The command in a project without a daemon; one that a command starts is ended."""
-    (tmp_path / "alone").mkdir()
-    (tmp_path / "alone" / "pyproject.toml").write_text('[tool.flwr.app]\npublisher = "test"\n')
-    cli = fedtui_in(tmp_path / "alone")
-    yield cli
-    cli("down")
 
 
 class TestWithoutDaemon:
@@ -118,7 +95,7 @@ finally:
 
 
 class TestProcesses:
-    def test_up_returns_when_all_are_ready_and_down_leaves_nothing(self, cli: Fedtui, house: House) -> None:  # noqa: F811
+    def test_up_returns_when_all_are_ready_and_down_leaves_nothing(self, cli: Fedtui, house: House) -> None:
         done = cli("up")
         assert done.code == 0, done.err
         assert done.out == ""
@@ -158,7 +135,7 @@ class TestProcesses:
         assert "C9" in done.err
         assert next(row for row in cli("ps", "--json").json if row["name"] == "C1")["pid"]
 
-    def test_up_waits_for_all_that_it_starts_unless_told_otherwise(self, cli: Fedtui, house: House) -> None:  # noqa: F811
+    def test_up_waits_for_all_that_it_starts_unless_told_otherwise(self, cli: Fedtui, house: House) -> None:
         def run_config() -> str:
             pid = house.ps()["server"]["pid"]
             return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[-2]
@@ -170,18 +147,18 @@ class TestProcesses:
         cli("up", "--clients", "4", "--set", "min-available-clients=1", FRACTION_FIT="0.5")
         assert set(run_config().split()) == {"min-available-clients=1", "fraction-fit=0.5"}
 
-    def test_up_refuses_a_wrong_value_before_anything_starts(self, cli: Fedtui, house: House) -> None:  # noqa: F811
+    def test_up_refuses_a_wrong_value_before_anything_starts(self, cli: Fedtui, house: House) -> None:
         for word in ("batch-size=0", "batchsize=8", "learning-rate=nan", "threads=2", "nothing"):
             assert cli("up", "--set", word).code == 2
         assert house.alive() == set()
 
-    def test_a_failure_ends_up_with_1_and_shows_the_cause(self, cli: Fedtui, house: House) -> None:  # noqa: F811
+    def test_a_failure_ends_up_with_1_and_shows_the_cause(self, cli: Fedtui, house: House) -> None:
         house.cast(C1="misconfigured")
         done = cli("up")
         assert done.code == 1
         assert "two or more different names" in done.err
 
-    def test_not_ready_in_time_is_3_and_says_who(self, cli: Fedtui, house: House) -> None:  # noqa: F811
+    def test_not_ready_in_time_is_3_and_says_who(self, cli: Fedtui, house: House) -> None:
         house.cast(C1="slow")
         done = cli("up", "--timeout", "1")
         assert done.code == 3
@@ -190,7 +167,7 @@ class TestProcesses:
         assert cli("up").code == 0
 
     @pytest.mark.parametrize(("written", "code"), [("0", 0), ("1", 1)])
-    def test_wait_ends_with_the_outcome(self, cli: Fedtui, house: House, until: Callable[..., None], written: str, code: int) -> None:  # noqa: F811
+    def test_wait_ends_with_the_outcome(self, cli: Fedtui, house: House, until: Callable[..., None], written: str, code: int) -> None:
         house.cast(server="ends")
         waiting = cli.start("up", "--wait", "--json")
         until(lambda: house.ps()["C2"]["state"] == "running", 20, "C2")
@@ -199,7 +176,7 @@ class TestProcesses:
         assert done.code == code, done.err
         assert done.json["exit_code"] == code
 
-    def test_wait_outlives_the_daemon(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:  # noqa: F811
+    def test_wait_outlives_the_daemon(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:
         house.cast(server="ends")
         waiting = cli.start("up", "--wait")
         until(lambda: house.ps()["C2"]["state"] == "running", 20, "C2")
@@ -210,7 +187,7 @@ class TestProcesses:
         assert cli.end(waiting).code == 0
         cli("down")
 
-    def test_ctrl_c_detaches_and_stops_nothing(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:  # noqa: F811
+    def test_ctrl_c_detaches_and_stops_nothing(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:
         waiting = cli.start("up", "--wait")
         until(lambda: house.ps()["C2"]["state"] == "running", 20, "C2")
         waiting.send_signal(signal.SIGINT)
@@ -220,175 +197,12 @@ class TestProcesses:
         assert "fedtui down" in done.err
         assert all(row["pid"] for row in house.ps().values())
 
-    def test_wait_ends_when_another_shell_stops_everything(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:  # noqa: F811
+    def test_wait_ends_when_another_shell_stops_everything(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:
         waiting = cli.start("up", "--wait")
         until(lambda: house.ps()["C2"]["state"] == "running", 20, "C2")
         cli("down")
         assert cli.end(waiting).code == 1
         assert cli("info", "--json").json["daemon_pid"] is None
-
-
-class TestLogs:
-    @pytest.fixture
-    def logs(self, alone: Fedtui) -> Path:
-        folder = alone.folder / "results" / "logs"
-        folder.mkdir(parents=True)
-        (folder / "server.log").write_text("2026-01-01 10:00:00 round 1\n2026-01-01 10:00:04 ERROR round 2\n")
-        (folder / "C1.log").write_text("2026-01-01 10:00:02 trains\n  with care\n2026-01-01 10:00:09 done\n")
-        return folder
-
-    def test_several_are_merged_in_time_order(self, alone: Fedtui, logs: Path) -> None:
-        lines = alone("logs").out.splitlines()
-        assert [line.split("|")[0].strip() for line in lines] == ["server", "C1", "C1", "server", "C1"]
-        assert [row["name"] for row in alone("logs", "--json").json] == ["server", "C1", "C1", "server", "C1"]
-
-    def test_selections(self, alone: Fedtui, logs: Path) -> None:
-        assert alone("logs", "server").out.splitlines()[0] == "2026-01-01 10:00:00 round 1"
-        assert alone("logs", "C1", "-n", "1").out == "2026-01-01 10:00:09 done\n"
-        assert len(alone("logs", "--grep", "round|done").out.splitlines()) == 3
-        assert len(alone("logs", "--since", "2026-01-01 10:00:04").out.splitlines()) == 2
-        assert alone("logs", "-n", "2", "--grep", "round").out.count("round") == 2
-
-    @pytest.mark.parametrize("words", [["--grep", "("], ["--since", "yesterday"], ["C7"], ["../server"]])
-    def test_wrong_selections_are_one_sentence(self, alone: Fedtui, logs: Path, words: list[str]) -> None:
-        done = alone("logs", *words)
-        assert (done.code, done.out) == (2, "")
-        assert done.err.count("\n") == 1
-
-    def test_follow_shows_what_comes_also_from_a_new_log(self, alone: Fedtui, logs: Path) -> None:
-        process = alone.start("logs", "-f", "-n", "1", "--json")
-        assert process.stdout
-        assert json.loads(process.stdout.readline())["line"].endswith("done")
-        with (logs / "C1.log").open("a") as file:
-            file.write("later\n")
-        assert json.loads(process.stdout.readline()) == {"name": "C1", "line": "later"}
-        (logs / "C2.log").write_text("born\n")
-        assert json.loads(process.stdout.readline()) == {"name": "C2", "line": "born"}
-        process.send_signal(signal.SIGINT)
-        assert alone.end(process).code == 130
-
-
-class TestConfig:
-    def test_set_get_unset_and_diff(self, alone: Fedtui) -> None:
-        assert alone("config", "set", "batch-size=8", "augment=false").code == 0
-        assert alone("config", "set", "num-server-rounds", "5").code == 0
-        assert alone("config", "get", "batch-size", "augment").out == "8\nfalse\n"
-        assert alone("config", "get", "batch-size", "--json").json == {"batch-size": 8}
-        assert {row["key"] for row in alone("config", "diff", "--json").json} == {"batch-size", "augment", "num-server-rounds"}
-        assert alone("config", "unset", "batch-size").code == 0
-        assert alone("config", "get", "batch-size").out == "16\n"
-        assert len(alone("config", "list", "--json").json) > 30
-
-    def test_all_or_nothing(self, alone: Fedtui) -> None:
-        before = (alone.folder / "pyproject.toml").read_bytes()
-        for words in (["batch-size=8", "seed=-1"], ["bach-size=8"], ["seed"], ["seed=1", "seed=2"], ["learning-rate=nan"]):
-            done = alone("config", "set", *words)
-            assert done.code == 2
-            assert done.err.count("\n") == 1
-        assert "batch-size" in alone("config", "set", "bach-size=8").err
-        assert (alone.folder / "pyproject.toml").read_bytes() == before
-
-    def test_says_what_must_be_restarted(self, cli: Fedtui) -> None:
-        cli("up")
-        assert cli("config", "set", "batch-size=8", "--json").json == {"changed": ["batch-size"], "need_restart": ["server"]}
-        assert "fedtui restart C1 C2" in cli("config", "set", "threads=2").err
-
-    def test_roster(self, alone: Fedtui) -> None:
-        assert [row["name"] for row in alone("client", "list", "--json").json] == ["C1", "C2"]
-        (alone.folder / "site a").mkdir()
-        assert alone("client", "add", "A", "--data-dir", "site a", "--env", "THREADS=2").code == 0
-        assert alone("client", "list", "--json").json == [
-            {"name": "A", "data_dir": str(alone.folder / "site a"), "env": {"THREADS": "2"}, "exists": True}
-        ]
-        assert alone("client", "add", "A").code == 2
-        assert alone("client", "add", "B", "--data-dir", "nowhere").code == 2
-        assert alone("client", "rm", "A").code == 0
-        assert alone("client", "rm", "A").code == 2
-
-    def test_a_running_client_is_not_removed(self, cli: Fedtui) -> None:
-        cli("start", "C1")
-        done = cli("client", "rm", "C1")
-        assert done.code == 2
-        assert "fedtui stop C1" in done.err
-
-    def test_a_path_typed_elsewhere_means_the_same_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "project" / "data").mkdir(parents=True)
-        (tmp_path / "other").mkdir()
-        monkeypatch.chdir(tmp_path / "other")
-        assert stored_path("../project/data", tmp_path / "project") == "data"
-        assert stored_path(".", tmp_path / "project") == str(tmp_path / "other")
-        with pytest.raises(UserError, match="does not exist"):
-            stored_path("nothing", tmp_path)
-
-
-class TestTerminal:
-    def test_hostile_output_reaches_no_terminal(self, cli: Fedtui, house: House) -> None:  # noqa: F811
-        house.cast(C1="prints_rubbish", server="prints_rubbish")
-        seen = [cli("up", "--timeout", "5"), cli("ps"), cli("logs"), cli("logs", "C1", "--grep", "last"), cli("logs", "--json"), cli("stop", "C1")]
-        assert "last words" in seen[0].err + seen[2].out
-        for done in seen:
-            assert not FORBIDDEN.search(done.out + done.err)
-            assert max(map(len, (done.out + done.err).split("\n"))) < 5000
-
-    def test_hostile_files_reach_no_terminal(self, alone: Fedtui) -> None:
-        path = alone.folder / "pyproject.toml"
-        path.write_text(f"[tool.flwr.app]\n[tool.fedtui.clients.C1]\nenv = {{ A = {json.dumps(EVIL[:-1])} }}\n")
-        (alone.folder / "results" / "logs").mkdir(parents=True)
-        (alone.folder / "results" / "logs" / f"{EVIL[1:-1]}.log".replace("/", "")).write_text(EVIL)
-        for words in (["client", "list"], ["logs"], ["logs", "C1"]):
-            done = alone(*words)
-            assert "evil" in done.out + done.err
-            assert not FORBIDDEN.search(done.out + done.err)
-
-    @pytest.mark.parametrize(("environment", "coloured"), [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-    def test_colour_only_on_a_terminal_that_wants_it(self, alone: Fedtui, environment: dict[str, str], coloured: bool) -> None:
-        assert "\x1b" not in alone("ps", **environment).out
-        master, slave = pty.openpty()
-        command = [sys.executable, "-m", "fedtui", "ps"]
-        subprocess.run(command, cwd=alone.folder, env=alone.environment | environment, stdin=slave, stdout=slave, stderr=slave, check=True)
-        assert (b"\x1b[" in os.read(master, 65536)) == coloured
-        os.close(master)
-        os.close(slave)
-
-    def test_a_closed_pipe_is_no_traceback(self, alone: Fedtui) -> None:
-        process = alone.start("config", "list")
-        assert process.stdout and process.stderr
-        process.stdout.close()
-        assert b"Traceback" not in process.stderr.read()
-        process.stderr.close()
-        process.wait()
-
-    def test_a_terminal_without_unicode_is_served(self, alone: Fedtui) -> None:
-        (alone.folder / "pyproject.toml").write_text('[tool.flwr.app.config]\nclasses = "Thrombozyt,Lymphozyt,Öd"\n')
-        assert alone("config", "get", "classes", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii").out == "Thrombozyt,Lymphozyt,?d\n"
-
-
-class TestDoctor:
-    def test_every_finding_is_graded_and_every_bad_one_has_a_remedy(self, alone: Fedtui) -> None:
-        done = alone("doctor", "--json", seconds=150)
-        assert {row["name"] for row in done.json} >= {"Python", "packages", "TensorFlow", "GPU", "port", "disk", "memory", "log-out", "terminal"}
-        assert all(row["state"] == "ok" or row["remedy"] for row in done.json)
-        assert done.code == (1 if any(row["state"] == "fail" for row in done.json) else 0)
-
-    def test_a_held_port_is_named(self, alone: Fedtui) -> None:
-        import socket
-
-        from fedtui.project import Project
-
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-            (alone.folder / "pyproject.toml").write_text(f'[tool.flwr.app]\n[tool.fedtui]\nserver-address = "127.0.0.1:{port}"\n')
-            (finding,) = doctor.check_port(Project.find(alone.folder))
-        assert finding.state == "fail"
-        assert str(os.getpid()) in finding.detail
-
-    @pytest.mark.parametrize(("main", "drop_in", "kills"), [("", "", False), ("KillUserProcesses=yes\n", "", True), ("KillUserProcesses=yes", "[Login]\nKillUserProcesses=no", False), ("#KillUserProcesses=yes", "", False)])
-    def test_whether_log_out_ends_processes(self, tmp_path: Path, main: str, drop_in: str, kills: bool) -> None:
-        folder = tmp_path / "etc" / "systemd" / "logind.conf.d"
-        folder.mkdir(parents=True)
-        (tmp_path / "etc" / "systemd" / "logind.conf").write_text(f"[Login]\n{main}")
-        (folder / "a.conf").write_text(drop_in)
-        assert doctor.kills_user_processes(tmp_path) == kills
 
 
 def test_the_page_about_the_api_names_every_route() -> None:
