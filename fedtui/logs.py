@@ -27,13 +27,10 @@ _BLOCK = 1 << 16
 _CUT_SECONDS = 2.0  # a rotation is through with its last step well within this
 
 
-
 def old_logs(path: Path) -> list[Path]:
     """The rotated logs of `path`, newest first."""
-    found: list[Path] = []
-    while (old := path.with_name(f"{path.name}.{len(found) + 1}")).exists():
-        found.append(old)
-    return found
+    numbers = (name.removeprefix(f"{path.name}.") for name in _names_beside(path))
+    return [path.with_name(f"{path.name}.{number}") for number in sorted(int(number) for number in numbers if number.isdecimal())]
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -72,7 +69,7 @@ class Follower:
                 self._before = file.read(min(self._offset, 64))
                 if self._offset == 0:
                     self._ready = _tail(old_logs(path), last - sum(1 for _ in _read_lines(file)))
-            if _identity(self._newest_old) == self._old:  # else it was rotated at this moment
+            if _identity(self._newest_old) == self._old and not self._shifting(old_logs(path)):  # else it is being rotated
                 break
 
     @property
@@ -96,6 +93,10 @@ class Follower:
     def _newest_old(self) -> Path:
         return self.path.with_name(f"{self.path.name}.1")
 
+    def _shifting(self, logs: list[Path]) -> bool:
+        """Whether the newest rotated log has just moved on, and its successor is not there yet."""
+        return bool(logs) and logs[0] != self._newest_old and _recent(logs[0])
+
     def _read(self) -> bytes:
         if not self._note_rotation():
             return b""
@@ -105,44 +106,49 @@ class Follower:
             self._rotated.popleft().close()
         try:
             with self.path.open("rb") as file:
-                status, begin = os.fstat(file.fileno()), b""
-                if (status.st_dev, status.st_ino) != self._log or status.st_size < self._offset:  # replaced or truncated
-                    self._log, self._offset = (status.st_dev, status.st_ino), 0
-                    begin = b"\n" if self._unfinished else b""  # that line will have no other end
-                file.seek(self._offset)
+                status = os.fstat(file.fileno())
+                identity = (status.st_dev, status.st_ino)
+                anew = identity != self._log or status.st_size < self._offset  # replaced or truncated
+                offset = file.seek(0 if anew else self._offset)
                 data = file.read(_READ_BYTES)
         except OSError:
             return b""
         if _identity(self._newest_old) != self._old:  # rotated while it was read: read again
             return b""
-        self._offset += len(data)
+        self._log, self._offset = identity, offset + len(data)
         self._before = data[-64:] or self._before
-        return begin + data
+        return b"\n" + data if anew and self._unfinished else data  # that line will have no other end
 
     def _note_rotation(self) -> bool:
         """Queue what rotated logs hold of the unread; False while a rotation is at its last steps."""
-        logs = old_logs(self.path)
-        shifted = self.path.with_name(f"{self.path.name}.2")
-        if not logs and self._old is not None and _identity(shifted) == self._old and _recent(shifted):
+        logs = [(log, _identity(log)) for log in old_logs(self.path)]
+        if logs != [(log, _identity(log)) for log in old_logs(self.path)]:
             return False
-        identities = [_identity(log) for log in logs]
-        if self._old in identities:
-            logs = logs[: identities.index(self._old)]
-        elif self._old is not None and logs and not _stands_before(logs[-1], self._offset, self._before):
-            self._offset = 0  # more rotations than logs are kept: what is left is read from its begin
-        if not logs:
-            self._old = identities[0] if identities else None
-            return True
-        if _not_cut_yet(self.path, logs[0]):
+        if self._shifting([log for log, _ in logs]):
             return False
-        for log in reversed(logs):
+        identities = [identity for _, identity in logs]
+        new = logs[: identities.index(self._old)] if self._old in identities else logs
+        if new and _not_cut_yet(self.path, new[0][0]):
+            return False
+        files = []
+        for log, identity in reversed(new):
             with contextlib.suppress(OSError):
-                file = log.open("rb")
-                size = os.fstat(file.fileno()).st_size
-                file.seek(min(self._offset, size))
-                self._offset -= file.tell()
-                self._rotated.append(file)
-        self._old, self._log, self._before = identities[0], _identity(self.path), b""
+                files.append(log.open("rb"))
+                status = os.fstat(files[-1].fileno())
+                if (status.st_dev, status.st_ino) == identity:
+                    continue
+            for file in files:
+                file.close()
+            return False
+        if new and self._old is not None and self._old not in identities and not _stands_before(files[0], self._offset, self._before):
+            self._offset = 0  # more rotations than logs are kept: what is left is read from its begin
+        for file in files:
+            file.seek(min(self._offset, os.fstat(file.fileno()).st_size))
+            self._offset -= file.tell()
+            self._rotated.append(file)
+        if new:
+            self._log, self._before = _identity(self.path), b""
+        self._old = identities[0] if logs and logs[0][0] == self._newest_old else None
         return True
 
 
@@ -191,6 +197,13 @@ def _decode(line: bytes) -> str:
     return clean(line[:_LINE_BYTES].decode("utf-8", "surrogateescape"))
 
 
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(path.parent) if name.startswith(f"{path.name}.")]
+    except OSError:
+        return []
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
@@ -206,28 +219,24 @@ def _recent(path: Path) -> bool:
     return False
 
 
-def _stands_before(path: Path, offset: int, before: bytes) -> bool:
-    """Whether a log that was read up to `offset`, where `before` stood, is now `path`; true also when that is all of it."""
-    with contextlib.suppress(OSError), path.open("rb") as log:
-        if os.fstat(log.fileno()).st_size < offset:
-            return True
-        log.seek(offset - len(before))
-        return log.read(len(before)) == before
-    return False
+def _stands_before(log: BinaryIO, offset: int, before: bytes) -> bool:
+    """Whether a file that was read up to `offset`, where `before` stood, is `log`; true also when that is all of it."""
+    if os.fstat(log.fileno()).st_size < offset:
+        return True
+    log.seek(offset - len(before))
+    return log.read(len(before)) == before
 
 
 def _not_cut_yet(path: Path, newest: Path) -> bool:
-    """Whether `newest` has just been copied from the log, and the log itself still begins with the same."""
-    try:
-        with path.open("rb") as log, newest.open("rb") as copy:
-            size = os.fstat(copy.fileno()).st_size
-            if not _recent(newest) or os.fstat(log.fileno()).st_size < size:
-                return False
-            for offset in (0, max(size - _BLOCK, 0)):
-                log.seek(offset)
-                copy.seek(offset)
-                if log.read(min(_BLOCK, size)) != copy.read(_BLOCK):
-                    return False
-            return size > 0
-    except OSError:
-        return False
+    """Whether `newest` has just been copied from the log, and the log itself still holds the same."""
+    with contextlib.suppress(OSError), path.open("rb") as log, newest.open("rb") as copy:
+        size = os.fstat(copy.fileno()).st_size
+        if size and _recent(newest) and os.fstat(log.fileno()).st_size >= size:
+            block = min(_BLOCK, size)
+            return any(_block(log, offset, block) == _block(copy, offset, block) for offset in (0, size - block))
+    return False
+
+
+def _block(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)

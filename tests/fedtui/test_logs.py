@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import threading
 import unicodedata
 from pathlib import Path
 
@@ -251,6 +252,37 @@ def test_polls_together_are_the_log(tmp_path, steps, keep):
     lines = whole.decode("utf-8", "surrogateescape").split("\n")
     assert followed == [clean(line) for line in lines[:-1]]
     assert follower.unfinished == clean(lines[-1])
+
+
+def test_following_while_it_is_written_and_rotated(tmp_path):
+    """As in life: the writer is held only for the cut, the follower never."""
+    log = write(tmp_path / "log", b"")
+    follower, holding, count = Follower(log), threading.Lock(), 60_000
+    written = threading.Event()
+
+    def writer() -> None:
+        with log.open("ab", buffering=0) as file:
+            for begin in range(0, count, 20):
+                with holding:
+                    file.write(b"".join(b"line %d\n" % number for number in range(begin, begin + 20)))
+        written.set()
+
+    def rotator() -> None:
+        while not written.is_set():
+            if log.stat().st_size > 50_000:
+                rotation = Rotation(log, 99)  # so many that none is thrown away
+                rotation.copy()
+                with holding:
+                    rotation.cut(lambda _: None)
+
+    threads = [threading.Thread(target=writer), threading.Thread(target=rotator)]
+    for thread in threads:
+        thread.start()
+    lines: list[str] = []
+    while not written.is_set() or threads[1].is_alive():
+        lines += follower.poll()
+    lines += drain(follower)
+    assert lines == [f"line {number}" for number in range(count)]
 
 
 def drain(follower: Follower) -> list[str]:
