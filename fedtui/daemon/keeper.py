@@ -79,13 +79,13 @@ class Keeper:
         limit = self._supervisor.last_roster.log_mb * MB
         for name, process in self._supervisor.table.items():
             if process.log.size > limit and name not in self._rotating:
-                task = self._rotating[name] = asyncio.get_running_loop().create_task(self._rotate_one(process))
+                task = self._rotating[name] = asyncio.get_running_loop().create_task(self._rotate_one(process, limit))
                 task.add_done_callback(lambda _, name=name: self._rotating.pop(name))  # type: ignore[misc]
 
-    async def _rotate_one(self, process: Process) -> None:
+    async def _rotate_one(self, process: Process, limit: int) -> None:
         notes, matter = self._supervisor.notes, f"log of {process.record.name}"
         try:
-            await process.log.rotate(self._supervisor.last_roster.log_keep, process.held, self._supervisor.save)
+            await process.log.rotate_over(limit, self._supervisor.last_roster.log_keep, process.held, self._supervisor.save)
             notes.settle(matter)
         except OSError as error:
             notes.say(matter, f"{process.log.path} cannot be rotated ({error.strerror}): make room on its disk")

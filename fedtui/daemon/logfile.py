@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -76,29 +76,43 @@ class LogFile:
         pending = len(decoder.getstate()[0])  # a character cut in two is for the next call
         return {"offset": at, "next": at + len(data) - pending, "size": base + size, "text": text, "rotated": rotated}
 
-    async def rotate(self, keep: int, held: Callable[[], AbstractContextManager[bool]], save: Callable[[], None]) -> None:
-        """Rotate now; `held` holds the writer still, `save` saves the record. Raises `OSError`, such as for a full disk."""
-        rotation = Rotation(self.path, keep)
-        await asyncio.to_thread(rotation.copy)
+    async def rotate_over(
+        self, limit: int, keep: int, held: Callable[[], AbstractAsyncContextManager[bool]], save: Callable[[], None]
+    ) -> None:
+        """Rotate a log over `limit` bytes; `held` holds the writer still, `save` saves the record.
+
+        A writer that has gone far over it, within the second between two looks, is not only held for the end of the copy:
+        it would write faster than it is copied. Raises `OSError`, such as for a full disk.
+        """
+        rotation, record = Rotation(self.path, keep), self._record
 
         def cutting(size: int) -> None:
-            self._record.cutting = size
+            record.cutting = size
             save()
 
-        with held() as still:
-            if not still:
-                rotation.discard()
-                return
-            self._record.log_base += rotation.cut(cutting)
-            self._record.cutting = 0
+        if self.size < 2 * limit:
+            await asyncio.to_thread(rotation.copy)
+        record.held = True
         save()
+        try:
+            async with held() as still:
+                if still:
+                    await asyncio.to_thread(rotation.copy)
+                    record.log_base += rotation.cut(cutting)
+                    record.cutting = 0
+                else:
+                    rotation.discard()
+        finally:
+            record.held = False
+            save()
 
     def recover(self) -> bool:
-        """Set the record right when the daemon died in the middle of `rotate`; True when it did."""
-        cut, self._record.cutting = self._record.cutting, 0
-        if cut and self.size < cut:  # the cut itself had been done
-            self._record.log_base += cut
-        return cut > 0
+        """Set the record right when the daemon died in the middle of `rotate`; True when the writer was held."""
+        record = self._record
+        if record.cutting and self.size < record.cutting:  # the cut itself had been done
+            record.log_base += record.cutting
+        held, record.cutting, record.held = record.held, 0, False
+        return held
 
 
 def _size(path: Path) -> int:

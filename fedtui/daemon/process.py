@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedtui.daemon import proc
@@ -18,6 +18,7 @@ from fedtui.daemon.proc import Ident, Stat
 from fedtui.daemon.state import LIVE, Record, State
 
 LAST_LINES = 20
+HOLD_S = 1.0  # a process that is just writing to a slow disk stops only then
 
 
 class Process:
@@ -156,20 +157,21 @@ class Process:
         if self._watch:
             self._watch.close()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[bool]:
-        """Hold the process and its descendants still for some milliseconds; yields False when they could not be."""
-        stopped = [ident for ident in self.members() if not _still(ident.pid)]
-        try:
-            for ident in stopped:
-                proc.send(ident, signal.SIGSTOP)
-            deadline = time.monotonic() + 0.2  # needed only by an overloaded machine
-            while not (still := all(_still(ident.pid) for ident in stopped)) and time.monotonic() < deadline:
-                time.sleep(0.001)
-            yield still
-        finally:
-            for ident in stopped:
-                proc.send(ident, signal.SIGCONT)
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[bool]:
+        """Hold the process and its descendants still; yields False when they could not be. Nobody starts or stops it meanwhile."""
+        async with self.lock:
+            stopped = [ident for ident in self.members() if not _still(ident.pid)]
+            try:
+                for ident in stopped:
+                    proc.send(ident, signal.SIGSTOP)
+                deadline = time.monotonic() + HOLD_S
+                while not (still := all(_still(ident.pid) for ident in stopped)) and time.monotonic() < deadline:
+                    await asyncio.sleep(0.002)
+                yield still
+            finally:
+                for ident in stopped:
+                    proc.send(ident, signal.SIGCONT)
 
     def _observe(self, ident: Ident) -> None:
         self._over.clear()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-SMALL = 1 << 20  # bytes that are copied within milliseconds
+BLOCK = 1 << 20
 LONGEST_LINE = 64 << 20  # a longer one is split
 
 
@@ -18,9 +18,9 @@ def old(log: Path, number: int) -> Path:
 class Rotation:
     """Moves the content of `log` to `log.1`, and `.1` to `.2` up to `keep`.
 
-    The writer keeps its descriptor (opened with O_APPEND), so the file is copied and cut rather than renamed. `copy`
-    takes the bulk while the writer goes on; `cut` takes the rest while the writer is held for some milliseconds. A
-    crash at any point leaves lines twice, never lost.
+    The writer keeps its descriptor (opened with O_APPEND), so the file is copied and cut rather than renamed: `copy`
+    takes the bulk while the writer goes on; then, while the writer is held, `copy` takes the rest, which takes long only
+    after a flood, and `cut` ends it within milliseconds. A crash at any point leaves lines twice, never lost.
 
     Raises
     ------
@@ -33,19 +33,15 @@ class Rotation:
         self._copied = 0
 
     def copy(self) -> None:
-        """Copy all but the last bit. Takes its time: not for the event loop's thread."""
+        """Copy what there is. Takes its time: not for the event loop's thread."""
         try:
-            for _ in range(5):  # a process that floods its log writes while we copy
-                size = self.log.stat().st_size
-                if size - self._copied < SMALL:
-                    break
-                self._append(size)
+            self._append(self.log.stat().st_size)
         except BaseException:
             self.discard()
             raise
 
     def cut(self, cutting: Callable[[int], None]) -> int:
-        """Copy the rest up to the last line's end and take all that out of the log; the writer must be held.
+        """Take what has been copied out of the log, up to the last line's end; the writer must be held.
 
         `cutting(bytes)` is called when nothing can fail any more but the cut itself.
 
@@ -60,10 +56,8 @@ class Rotation:
             if end == 0:  # one line, still being written
                 self.discard()
                 return 0
-            if end < self._copied:  # what was copied ends within a line that is still being written
-                os.truncate(self._beside, end)
-            else:
-                self._append(end)
+            self._append(end)
+            os.truncate(self._beside, end)  # without the line that is still being written
             with self.log.open("r+b") as file:
                 file.seek(end)
                 unfinished = file.read(size - end)
@@ -96,7 +90,7 @@ class Rotation:
             if self._copied:
                 target.seek(self._copied)
             source.seek(self._copied)
-            while self._copied < end and (data := source.read(min(end - self._copied, SMALL))):
+            while self._copied < end and (data := source.read(min(end - self._copied, BLOCK))):
                 target.write(data)
                 self._copied += len(data)
 

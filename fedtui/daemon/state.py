@@ -42,7 +42,7 @@ class Record:
     exit_code : 128 + N when signal N ended it.
     log_base : bytes that rotation has taken out of the log so far: an offset in the log plus this never goes back.
     log_start : where in the log, so counted, the present start's output begins.
-    cutting : bytes that a rotation is taking out of the log just now.
+    held, cutting : a rotation holds the process still just now, and takes so many bytes out of its log.
     options : what it was started with, for a restart.
     """
 
@@ -62,6 +62,7 @@ class Record:
     last_lines: list[str] = field(default_factory=list)
     log_base: int = 0
     log_start: int = 0
+    held: bool = False
     cutting: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 

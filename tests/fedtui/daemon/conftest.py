@@ -4,10 +4,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,8 @@ class House:
 def new_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]) -> Iterator[Callable[..., House]]:
     """`new_house(roster_lines, name=...)` makes a project; its daemon is not started."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    home = tempfile.mkdtemp(prefix="fedtui-")  # short: sockets go there when their path in tmp_path is too long
+    monkeypatch.setenv("HOME", home)
     houses: list[House] = []
 
     def make(roster: str = "", name: str = "project") -> House:
@@ -131,6 +135,7 @@ def new_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[.
     yield make
     for house in houses:
         house.close()
+    shutil.rmtree(home)
 
 
 @pytest.fixture
