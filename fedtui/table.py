@@ -5,6 +5,7 @@ next poll; a cell that is no number, or is missing, is NaN.
 """
 from __future__ import annotations
 
+import copy
 import csv
 import os
 from collections.abc import Iterable, Iterator
@@ -65,6 +66,13 @@ class Table:
             gone = self.columns != ()
             self._reset()
             return gone
+
+    def copy(self) -> Table:
+        """The table as it is now, for another thread: further polls of this one leave it alone."""
+        twin = copy.copy(self)
+        twin._chunks = {name: [self._column(name)] for name in self.columns}
+        twin._texts = {name: dict(texts) for name, texts in self._texts.items()}
+        return twin
 
     def numbers(self, name: str) -> np.ndarray:
         """A column as float64 of shape (rows,); NaN where there is no number. `KeyError` when there is no such column."""

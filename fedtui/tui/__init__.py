@@ -1,0 +1,1 @@
+"""The interface: what `fedtui` opens in a terminal."""

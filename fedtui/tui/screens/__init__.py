@@ -1,0 +1,1 @@
+"""The seven places of the interface, a file each, and the help."""
