@@ -14,9 +14,9 @@ from pathlib import Path
 
 import typer
 
+from fedtui.cleaning import clean
 from fedtui.cli.context import Json, project
 from fedtui.cli.output import STATES, paint, write_json
-from fedtui.cleaning import clean
 from fedtui.project import Project
 from fedtui.version import version
 
