@@ -66,7 +66,8 @@ class Process:
     def spawn(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log."""
         self.become(
-            State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0
+            State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0,
+            started=time.time(),
         )
         try:
             log = self.log.open_for_writing()
@@ -82,17 +83,14 @@ class Process:
             return
         self._adopted, self.guard, self.usage = False, "", Usage()
         ident = proc.identify(self._child.pid)
-        if ident is None:  # ended already: a zombie until we wait for it
+        if ident and self._observe(ident):
+            self.become(State.STARTING, pid=ident.pid, start=ident.start)
+        else:  # ended already: a zombie until we wait for it
             self._finish(self._child.wait())
-            return
-        self._observe(ident)
-        self.become(State.STARTING, pid=ident.pid, start=ident.start, started=time.time())
 
     def adopt(self) -> None:
         """Watch on the process that an earlier daemon started, or take note that it has ended."""
-        try:
-            self._observe(Ident(self.record.pid, self.record.start))
-        except OSError:
+        if not self._observe(Ident(self.record.pid, self.record.start)):
             self._finish(None)
             return
         self._adopted = True
@@ -173,10 +171,15 @@ class Process:
                 for ident in stopped:
                     proc.send(ident, signal.SIGCONT)
 
-    def _observe(self, ident: Ident) -> None:
+    def _observe(self, ident: Ident) -> bool:
+        """Learn of its end when it comes; False when it has come."""
         self._over.clear()
         self._known = {ident}
-        self._watch = proc.Watch(ident, self._gone)
+        try:
+            self._watch = proc.Watch(ident, self._gone)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _gone(self) -> None:
         """Its end: reap it at once."""

@@ -100,10 +100,11 @@ def test_a_wrong_configuration_is_not_tried_again(house: House) -> None:
 
 
 def test_a_program_that_cannot_be_started_is_a_failure_with_a_cause(house: House) -> None:
-    house.cast(C1="/no/such/program")
-    house.post("/v1/up")
+    house.cast(C1="/no/such/program", C3="/bin/false")
+    house.post("/v1/up", clients=3)
     process = house.reach("failed", "C1")["C1"]
     assert "could not be started: No such file or directory: /no/such/program" in process["cause"]
+    assert house.reach("backoff", "C3")["C3"]["cause"] == "ended with exit code 1 and said nothing"
     house.reach("running", "C2")
 
 
