@@ -43,6 +43,7 @@ class Store:
     Attributes
     ----------
     processes : as `ps --json` lists them.
+    failures : why each failed process failed, as `GET /v1/processes/{name}/failure` answers; changes with "processes".
     memory : as `GET /v1/memory` answers: `machine` and `processes`.
     progress : `progress.json` of the newest run, with `run` and `outcome`; `run` is None when there is none.
     run : `run.toml` of that run: `clients`, `synthetic` (who trains on made-up images), `config`, ...; empty without one.
@@ -62,6 +63,7 @@ class Store:
     project: Project
     read_only: bool = False
     processes: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +107,8 @@ class Store:
     def take(self, news: News) -> frozenset[str]:
         """Take over what a look has seen; the names of what has changed."""
         changed: set[str] = {name for name in ("processes", "memory", "progress", "runs") if name in news and news[name] != getattr(self, name)}
+        if news.get("failures", self.failures) != self.failures:
+            changed.add("processes")
         if news.get("run", self.run) != self.run:
             changed.add("progress")
         if (news["daemon_ok"], news["daemon_error"]) != (self.daemon_ok, self.daemon_error) or not self.loaded:
@@ -138,6 +142,7 @@ class Looker:
         self._tables: dict[str, dict[str, Table]] = {}
         self._summaries: dict[Path, tuple[object, RunSummary]] = {}
         self._run: tuple[object, dict[str, Any]] = (None, {})
+        self._failures: dict[str, tuple[object, dict[str, Any]]] = {}
 
     def look(self, wanted: Mapping[str, bool]) -> News:
         """All there is to see now, with the tables of the `wanted` runs that are lacking or have changed."""
@@ -145,6 +150,7 @@ class Looker:
         try:
             client = self._daemon()
             news |= {"processes": client.processes(), "memory": client.memory(), "info": client.info(), "progress": client.progress()}
+            news["failures"] = self._read_failures(client, news["processes"])
         except (UserError, OSError) as error:
             news |= {"daemon_ok": False, "daemon_error": str(error)}
         news = clean_all(news)
@@ -161,6 +167,17 @@ class Looker:
         if self._client is None:
             self._client = DaemonClient(self.project)
         return self._client
+
+    def _read_failures(self, client: DaemonClient, processes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Failure cards; asked for once a failure."""
+        found: dict[str, tuple[object, dict[str, Any]]] = {}
+        for process in processes:
+            if process["state"] in ("failed", "backoff"):
+                name, mark = process["name"], (process["pid"], process["started"], process["restarts"], process["exit_code"], process["cause"])
+                old = self._failures.get(name)
+                found[name] = old if old and old[0] == mark else (mark, client.failure(name) or {})
+        self._failures = found
+        return {name: card for name, (_, card) in found.items() if card}
 
     def _runs(self) -> list[RunSummary]:
         """Summaries of all runs; only what has changed is read again, and what goes on."""
