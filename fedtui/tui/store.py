@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fedtui.client import DaemonClient
     from fedtui.metrics import RunSummary
     from fedtui.table import Table
+    from fedtui.tui.project_file import ProjectFile
 
 HISTORY = 600  # measurements of memory kept of a process: ten minutes
 RUNS_READ = 16  # runs whose tables are kept up to date at once
@@ -53,12 +54,15 @@ class Store:
     notes : the messages so far, oldest first.
     daemon_ok, daemon_error : whether the daemon answered last time, and why it did not.
     loaded : whether the first look is done: before it, nothing is known yet.
+    file : run configuration and roster as they stand in `pyproject.toml`; None before the first look. Changes as "file".
     selected : the process that Overview and Logs are about.
+    viewed : the run that Metrics and Rounds are about; None for the newest.
+    picked : the runs to lay over each other in Metrics, by name.
     pending : what has been asked of a process and is not done yet, such as {"C1": "stopping"}.
     read_only : nothing may be started, stopped or changed.
     """
 
-    ALL: ClassVar[frozenset[str]] = frozenset({"processes", "memory", "progress", "runs", "metrics", "notes", "daemon"})
+    ALL: ClassVar[frozenset[str]] = frozenset({"processes", "memory", "progress", "runs", "metrics", "notes", "daemon", "file"})
 
     project: Project
     read_only: bool = False
@@ -74,7 +78,10 @@ class Store:
     daemon_ok: bool = False
     daemon_error: str = ""
     loaded: bool = False
+    file: ProjectFile | None = None
     selected: str = "server"
+    viewed: str | None = None
+    picked: set[str] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
     _tables: dict[str, dict[str, Table]] = field(default_factory=dict)
     _wanted: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -106,7 +113,7 @@ class Store:
 
     def take(self, news: News) -> frozenset[str]:
         """Take over what a look has seen; the names of what has changed."""
-        changed: set[str] = {name for name in ("processes", "memory", "progress", "runs") if name in news and news[name] != getattr(self, name)}
+        changed: set[str] = {name for name in ("processes", "memory", "progress", "runs", "file") if name in news and news[name] != getattr(self, name)}
         if news.get("failures", self.failures) != self.failures:
             changed.add("processes")
         if news.get("run", self.run) != self.run:
@@ -142,6 +149,7 @@ class Looker:
         self._tables: dict[str, dict[str, Table]] = {}
         self._summaries: dict[Path, tuple[object, RunSummary]] = {}
         self._run: tuple[object, dict[str, Any]] = (None, {})
+        self._file: tuple[object, ProjectFile | None] = (None, None)
         self._failures: dict[str, tuple[object, dict[str, Any]]] = {}
 
     def look(self, wanted: Mapping[str, bool]) -> News:
@@ -158,6 +166,7 @@ class Looker:
             news["runs"] = self._runs()
         with contextlib.suppress(OSError, UserError):
             news["run"] = self._newest(news.get("progress", {}).get("run"))
+        news["file"] = self._project_file()
         news["tables"] = self._read_tables(wanted)
         return news
 
@@ -202,6 +211,13 @@ class Looker:
         if (mark := (name, _mark(path / "run.toml"))) != self._run[0]:
             self._run = (mark, clean_all(read_info(path)))
         return self._run[1]
+
+    def _project_file(self) -> ProjectFile | None:
+        from fedtui.tui import project_file
+
+        if (mark := _mark(self.project.pyproject)) != self._file[0] or self._file[1] is None:
+            self._file = (mark, project_file.read(self.project))
+        return self._file[1]
 
     def _read_tables(self, wanted: Mapping[str, bool]) -> dict[str, dict[str, Table]]:
         """Copies of the tables of runs in which something has changed: the UI thread reads them while this one reads on."""
