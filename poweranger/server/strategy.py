@@ -41,6 +41,7 @@ class Session:
     shapes: list[tuple[int, ...]]
     log: Callable[[str], None]
     first_round: int = 1
+    last: dict[str, float] = field(default_factory=dict)  # figures of the last complete round, and the seconds left then
 
 
 @dataclass
@@ -244,13 +245,14 @@ class Saveable(Strategy):
         if number < rounds:
             parts.append(f"about {spell_seconds(left)} left")
         session.log(f"round {number}/{rounds}  " + "  ".join(parts))
-        self.report("saved", number, seconds_left=round(left, 1), **current.figures)
+        session.last = {"seconds_left": round(left, 1), **current.figures}
+        self.report("saved", number)
 
     def report(self, phase: str, number: int, **values: Any) -> None:
         """Tell whoever watches: `progress.json`, and the supervisor's status line."""
         rounds = self.session.config["num-server-rounds"]
         connected = [site.client_id for site in self.session.sites.sites()]
-        self.session.run.progress({"phase": phase, "round": number, "rounds": rounds, "connected": connected, **values})
+        self.session.run.progress({"phase": phase, "round": number, "rounds": rounds, "connected": connected, **self.session.last, **values})
         doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
         notify(STATUS=f"round {number} of {rounds}, {doing}")
 
