@@ -40,6 +40,7 @@ class Held:
     """A site's images in memory, with what they were loaded for and what the folder looked like then."""
 
     settings: object
+    channels: int  # asked for: 1, or 0 for the images' own
     stamp: tuple[int, int]
     data: SiteData
 
@@ -85,11 +86,12 @@ def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = Fal
     partition = None
     if "client-id" not in node and int(node.get("num-partitions", 1)) > 1:
         partition = (int(node["partition-id"]), int(node["num-partitions"]))
-    # Loaded in grey only for a grey federation: a grey site of a colour federation repeats its channel in each batch.
+    # Made grey only for a grey federation: a grey site of a colour federation repeats its channel in each batch.
     channels = 1 if values["channels"] == 1 else 0
-    settings = ({**values, "channels": channels}, data_dir, partition)
+    settings = ({name: value for name, value in values.items() if name != "channels"}, data_dir, partition)
     held = _sites.pop(client_id, None)
-    if held is None or held.settings != settings or (look_again and held.stamp != _stamp(data_dir)):
+    fits = held is not None and held.settings == settings and (held.channels == channels or held.data.channels == channels)
+    if held is None or not fits or (look_again and held.stamp != _stamp(data_dir)):
         held = None  # freed before its successor is loaded
         own = _site_values(context)
         stamp = _stamp(data_dir)
@@ -107,7 +109,7 @@ def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = Fal
             dirichlet_alpha=values["dirichlet-alpha"],
             log=functools.partial(_say, client_id),
         )
-        held = Held(settings, stamp, data)
+        held = Held(settings, channels, stamp, data)
     _sites[client_id] = held
     while len(_sites) > MOST_SITES:
         del _sites[next(iter(_sites))]

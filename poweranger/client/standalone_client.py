@@ -139,4 +139,4 @@ def _site_config(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_program("standalone_client", main)
+    run_program("client", main)

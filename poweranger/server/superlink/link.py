@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import logging
 import shlex
 import socket
 import threading
@@ -88,8 +89,9 @@ class Link:
         )
         config = uvicorn.Config(
             self._app, ssl_certfile=certfile, ssl_keyfile=keyfile, lifespan="off", ws="none", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=2,
+            server_header=False, proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=1,
         )
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # TLS connections of waiting clients outlast its shutdown: no news
         self._server = uvicorn.Server(config)
         self._thread: threading.Thread | None = None
 
