@@ -30,7 +30,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(start_program, tmp_path: Path
     assert program.process.wait(60) == 2
     text = program.output()
     assert text.count("\n") == 1
-    assert text.startswith("standalone_client: ")
+    assert text.startswith("client: ")
     assert words in text
 
 
