@@ -1,6 +1,7 @@
 """Commands that print what runs and processes wrote: whatever that is, it reaches the terminal as plain text."""
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -148,6 +149,25 @@ class TestTerminal:
         assert (b"\x1b[" in os.read(master, 65536)) == coloured
         os.close(master)
         os.close(slave)
+
+    def test_wait_draws_a_bar_with_the_figures(self, cli: Fedtui, house: House) -> None:
+        run = Run.create(house.root / "results", "shown", {})
+        run.progress({"phase": "eval", "round": 3, "rounds": 10, "loss": 0.25, "accuracy": 0.875, "seconds_left": 42.0})
+        house.cast(server="ends")
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "fedtui", "up", "--wait"]
+        process = subprocess.Popen(command, cwd=house.root, env=cli.environment | {"TERM": "xterm", "COLUMNS": "120"}, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        seen = b""
+        while b"42 s left" not in seen:
+            seen += os.read(master, 65536)
+        (house.root / "end").write_text("0")
+        with contextlib.suppress(OSError):  # how a terminal tells that its other side is closed
+            while os.read(master, 65536):
+                pass
+        os.close(master)
+        assert process.wait(30) == 0
+        assert re.search(rb"round 3 of 10, evaluating.*loss 0\.250  accuracy 0\.875", seen)
 
     def test_a_closed_pipe_is_no_traceback(self, alone: Fedtui) -> None:
         process = alone.start("config", "list")
