@@ -1,0 +1,153 @@
+"""The line chart as a widget: `Chart.show(series)` draws it anew, and only rows that differ go to the terminal."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.style import Style
+from textual import events
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from fedtui.tui.widgets.canvas import Canvas
+from fedtui.tui.widgets.palette import line_style
+from fedtui.tui.widgets.picture import Inks, Look, Picture, Series, paint
+
+__all__ = ["Chart", "Look", "Series"]
+
+
+class Chart(Widget):
+    """Shows series; any values may be in them.
+
+    Parameters
+    ----------
+    title : what is measured.
+    look : how to look at it; see `Look`.
+    named : whether the border names the series, for a chart without a legend beside it.
+    empty : stands there as long as there is nothing to draw.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chart--{part}" for part in ("frame", "chosen", "title", "axis", "best", "cursor", "box")}
+    DEFAULT_CSS = """
+    Chart {
+        height: 1fr; width: 1fr; color: $foreground;
+        .chart--frame { color: $foreground 30%; }
+        .chart--chosen { color: $accent; }
+        .chart--title { color: $foreground; text-style: bold; }
+        .chart--axis { color: $foreground 65%; }
+        .chart--best { text-style: bold; }
+        .chart--cursor { color: $background; background: $accent; }
+        .chart--box { background: $panel; }
+        &:ansi {
+            .chart--frame { color: ansi_bright_black; }
+            .chart--axis { color: ansi_default; }
+            .chart--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
+            .chart--box { background: ansi_default; }
+        }
+    }
+    """
+
+    class Picked(Message):
+        """Somebody clicked on the chart, at `x` if it was within its axes."""
+
+        def __init__(self, chart: Chart, x: float | None) -> None:
+            super().__init__()
+            self.chart, self.x = chart, x
+
+        @property
+        def control(self) -> Chart:
+            """The chart."""
+            return self.chart
+
+    def __init__(self, title: str = "", look: Look | None = None, *, named: bool = True, empty: str = "no values yet", id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.title, self.named, self.empty = title, named, empty
+        self.series: tuple[Series, ...] = ()
+        self._look = look or Look()
+        self._canvas = Canvas()
+        self._picture = Picture([], 0, 0, (0.0, 1.0))
+
+    def show(self, series: Sequence[Series]) -> None:
+        """Show these series in place of those before."""
+        self.series = tuple(series)
+        self.redraw()
+
+    @property
+    def look(self) -> Look:
+        """How the series are looked at; setting it draws them anew."""
+        return self._look
+
+    @look.setter
+    def look(self, look: Look) -> None:
+        if look != self._look:
+            self._look = look
+            self.redraw()
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """The part of the x axis that is drawn."""
+        return self._picture.x_range
+
+    def redraw(self) -> None:
+        """Draw as things are now."""
+        if not self.is_mounted or not self.size.area:
+            return
+        if "plotext" not in sys.modules:  # importing it takes longer than a repaint may
+            self.run_worker(self._load, thread=True, exclusive=True)
+            return
+        old = self._picture.rows
+        self._picture = paint(self.title, self.series, self._look, self._inks(), self._canvas, *self.size, named=self.named, empty=self.empty)
+        rows = self._picture.rows
+        if len(old) != len(rows):
+            self.refresh()
+        elif changed := [y for y, row in enumerate(rows) if row != old[y]]:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    def on_mount(self) -> None:
+        """Draw what was shown before there was a size."""
+        self.redraw()
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self.redraw()
+
+    def notify_style_update(self) -> None:
+        """Draw in the colours of a new theme."""
+        super().notify_style_update()
+        if self.is_mounted:
+            self.call_next(self.redraw)
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell where."""
+        picture = self._picture
+        column, (low, high) = event.x - picture.left, picture.x_range
+        inside = 0 <= column < picture.columns and 0 < event.y < self.size.height - 1
+        self.post_message(self.Picked(self, low + (high - low) * column / max(picture.columns - 1, 1) if inside else None))
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the picture."""
+        base, rows = self.rich_style, self._picture.rows
+        if y < len(rows):
+            return rows[y].apply_style(base).adjust_cell_length(self.size.width, base)
+        return Strip.blank(self.size.width, base)
+
+    def _load(self) -> None:
+        import plotext  # noqa: F401
+
+        import fedtui.metrics  # noqa: F401
+
+        self.app.call_from_thread(self.redraw)
+
+    def _inks(self) -> Inks:
+        def style(part: str) -> Style:
+            return self.get_component_rich_style(f"chart--{part}")
+
+        chosen = self._look.chosen
+        return Inks(
+            frame=style("chosen" if chosen else "frame"), title=style("title"), axis=style("axis"), best=style("best"), cursor=style("cursor"),
+            box=style("box"), line=lambda number, faint: line_style(self.app, number, faint),
+            signs="plain" if self.app.no_color else "ascii" if getattr(self.app, "ascii", False) else "braille",
+        )  # fmt: skip
