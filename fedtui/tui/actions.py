@@ -86,16 +86,16 @@ class Actions:
 
         self._all("starting the simulation", start)
 
-    def down(self) -> None:
-        """Stop the clients, then the server."""
+    def down(self, then: Callable[[], object] | None = None) -> None:
+        """Stop the clients, then the server; `then` is called when all have ended."""
 
         def stop(client: DaemonClient) -> list[str]:
             client.down()
             return ["everything has been stopped"]
 
-        self._all("stopping everything: the clients first, then the server", stop)
+        self._all("stopping everything: the clients first, then the server", stop, then)
 
-    def _all(self, announcement: str, work: Callable[[DaemonClient], list[str]]) -> None:
+    def _all(self, announcement: str, work: Callable[[DaemonClient], list[str]], then: Callable[[], object] | None = None) -> None:
         if not self.allowed():
             return
         app = self._app
@@ -105,6 +105,8 @@ class Actions:
             for note in notes:
                 app.say(note)
             app.look_again()
+            if then is not None:
+                then()
 
         in_background(app, lambda: work(self._client()), done, self._failed)
         app.look_again()

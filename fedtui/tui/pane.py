@@ -41,8 +41,8 @@ class Pane(Widget):
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Bring the widgets up to date.
 
-        Called on the UI thread, at most about once a second, while this place is visible, and when it becomes visible.
-        `changed` names what has changed: see `Store.ALL`.
+        Called on the UI thread about once a second while this place is visible, and when it becomes visible; `changed` names
+        what has changed since, and may be empty: see `Store.ALL`.
         """
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Questions over the screen: a choice among a few answers, or one line of text. Escape answers nothing."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label
+
+from fedtui.cleaning import clean
+from poweranger.errors import UserError
+
+if TYPE_CHECKING:
+    from fedtui.tui.app import FedApp
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to choose; `kind` is "default", "primary" or "error"."""
+
+    key: str
+    label: str
+    value: str
+    kind: str = "default"
+
+
+class Choice(ModalScreen[str | None]):
+    """A title, what it is about, and the answers. The first one has the focus; each has a key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "stay", show=False),
+        Binding("left,up,h,k", "app.focus_previous", show=False),
+        Binding("right,down,j", "app.focus_next", show=False),
+    ]
+    DEFAULT_CSS = """
+    Choice, Prompt { align: center middle; background: $background 60%; }
+    .dialog { width: auto; min-width: 40; max-width: 90%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
+    .-ascii .dialog { border: ascii $accent; }
+    .dialog Label { width: auto; max-width: 76; margin-bottom: 1; }
+    .dialog .title { text-style: bold; }
+    .dialog Horizontal { width: auto; height: 1; }
+    .dialog Button { margin-right: 2; min-width: 8; }
+    .dialog Input { width: 60; max-width: 100%; margin-bottom: 1; }
+    .dialog .wrong { color: $error; height: auto; min-height: 1; margin: 0; }
+    """
+
+    def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
+        super().__init__()
+        self._title, self._text, self._answers = clean(title), clean(text), answers
+
+    def compose(self) -> ComposeResult:
+        """Title, text, and a button for each answer."""
+        with Vertical(classes="dialog"):
+            yield Label(self._title, classes="title", markup=False)
+            yield Label(self._text, markup=False)
+            with Horizontal():
+                for answer in self._answers:
+                    button = Button(f"{answer.label} ({answer.key})", variant=answer.kind, compact=True)  # type: ignore[arg-type]
+                    button.answer = answer  # type: ignore[attr-defined]
+                    yield button
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Answer."""
+        self.dismiss(event.button.answer.value)  # type: ignore[attr-defined]
+
+    def on_key(self, event: Any) -> None:
+        """Each answer's own key."""
+        for answer in self._answers:
+            if event.character == answer.key:
+                event.stop()
+                self.dismiss(answer.value)
+
+
+class Prompt(ModalScreen[str | None]):
+    """One line of text; `check` raises a `UserError` that says what is wrong with it, as it is typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "cancel", show=False)]
+
+    def __init__(self, title: str, text: str, value: str = "", check: Callable[[str], object] | None = None) -> None:
+        super().__init__()
+        self._title, self._text, self._value, self._check = clean(title), clean(text), value, check
+
+    def compose(self) -> ComposeResult:
+        """Title, text, the line, and what is wrong with it."""
+        with Vertical(classes="dialog"):
+            yield Label(self._title, classes="title", markup=False)
+            yield Label(self._text, markup=False)
+            yield Input(self._value, compact=True)
+            yield Label("", classes="wrong", markup=False)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Say what is wrong so far."""
+        self.query_one(".wrong", Label).update(self._wrong(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer, when nothing is wrong."""
+        if not self._wrong(event.value):
+            self.dismiss(event.value)
+
+    def _wrong(self, value: str) -> str:
+        try:
+            if self._check is not None:
+                self._check(value)
+        except UserError as error:
+            return clean(str(error))
+        return ""
+
+
+def confirm(app: App[Any], title: str, text: str, verb: str, then: Callable[[], object]) -> None:
+    """Ask once whether to do what `text` says, then do it; the answer that has the focus is no."""
+    answers = [Answer("n", "no", "no"), Answer("y", verb, "yes", "error")]
+
+    def act(answer: str | None) -> None:
+        if answer == "yes":
+            then()
+
+    app.push_screen(Choice(title, text, answers), act)
+
+
+def ask_to_leave(app: FedApp) -> None:
+    """Leave with processes running: they go on, or are stopped first."""
+    answers = [Answer("l", "leave them running", "leave", "primary"), Answer("D", "stop all", "stop", "error"), Answer("n", "stay", "stay")]
+    if app.store.read_only:
+        del answers[1]
+
+    def act(answer: str | None) -> None:
+        if answer == "leave":
+            app.leave()
+        elif answer == "stop":
+            app.actions.down(then=app.leave)
+
+    app.push_screen(Choice("Quit?", f"{', '.join(app.store.active)} run. They go on without this interface; `fedtui` comes back to them.", answers), act)

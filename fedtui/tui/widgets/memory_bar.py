@@ -1,0 +1,75 @@
+"""The memory of the machine, or of its cgroup, as one line: whose it is, what is left, and what the guard does."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textual.content import Content
+from textual.widget import Widget
+
+from fedtui.tui.glyphs import glyph
+from fedtui.tui.store import Store
+
+TIGHT, FULL = 0.8, 0.92  # used fractions from which the bar warns
+
+
+class MemoryBar(Widget):
+    """Ours, others', free; then figures."""
+
+    DEFAULT_CSS = "MemoryBar { height: 1; padding: 0 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory: Mapping[str, Any] = {}
+        self._guard = ""
+        self._line: Content | None = None
+
+    def show(self, store: Store) -> None:
+        """Bring it up to date."""
+        self._memory = store.memory
+        held = [process["name"] for process in store.processes if process["state"] == "held" and "memory" in str(process.get("reason", ""))]
+        self._guard = f"{', '.join(held)} held back for want of memory" if held else str(store.info.get("guard") or "")
+        if (line := self._content()) != self._line:
+            self._line = line
+            self.refresh()
+
+    def on_resize(self) -> None:
+        """Its parts have other lengths now."""
+        self._line = self._content()
+        self.refresh()
+
+    def render(self) -> Content:
+        """The line."""
+        return self._line or Content("")
+
+    def _content(self) -> Content:
+        machine = self._memory.get("machine")
+        if not machine:
+            return Content.styled("Memory: not measured yet", "$text-muted")
+        limit = machine.get("limit_mb")
+        total = min(limit or machine["total_mb"], machine["total_mb"])
+        ours = sum(process.get("pss_mb") or process.get("rss_mb") or 0 for process in self._memory.get("processes", ()))
+        free = min(machine["available_mb"], total)
+        used = max(total - free, ours)
+        fraction = used / total if total else 0.0
+        figures = f" federation {gigabytes(ours)}  used {gigabytes(used)} of {gigabytes(total)}{' (limit)' if limit and limit < machine['total_mb'] else ''}"
+        if machine.get("swap_used_mb"):
+            figures += f"  swap {gigabytes(machine['swap_used_mb'])}"
+        style = "$error" if fraction > FULL else "$warning" if fraction > TIGHT else "$success"
+        tail: list[str | Content | tuple[str, str]] = [figures]
+        if fraction > TIGHT:
+            tail.append((f"  {glyph('warning')} {'nearly full' if fraction > FULL else 'tight'}", f"bold {style}"))
+        if self._guard:
+            tail.append((f"  {glyph('held')} {self._guard}", "$warning"))
+        end = Content.assemble(*tail)
+        width = max(self.size.width - len("Memory ") - end.cell_length, 8)
+        own = min(round(ours / total * width), width) if total else 0
+        rest = min(round(fraction * width), width) - own
+        return Content.assemble(
+            ("Memory ", "$text-muted"), ("█" * own, "$accent"), ("▒" * max(rest, 0), style), ("░" * (width - own - max(rest, 0)), "$text-disabled"), end
+        ).truncate(max(self.size.width, 1), ellipsis=True)
+
+
+def gigabytes(megabytes: float) -> str:
+    """A size in MB as people say it; coarse, so that it seldom changes."""
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1024:.1f} GB"

@@ -1,0 +1,92 @@
+"""Where the newest run stands, in two lines."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textual.content import Content
+from textual.widget import Widget
+
+from fedtui.cli.output import seconds
+from fedtui.tui.glyphs import bar, colour, glyph
+from fedtui.tui.store import Store
+
+PHASES = {"fit": "training", "eval": "evaluating", "waiting": "waiting for clients", "saved": "saved"}
+Parts = list[str | Content | tuple[str, str]]
+
+
+class RunHeader(Widget):
+    """The run's name, round, phase, time left; who is sampled and has answered; whether the data are made up."""
+
+    DEFAULT_CSS = "RunHeader { height: 2; }"
+
+    def __init__(self, *, classes: str | None = None) -> None:
+        super().__init__(classes=classes)
+        self._lines: tuple[Content, ...] = ()
+
+    def show(self, store: Store) -> None:
+        """Bring it up to date."""
+        lines = tuple(self._content(store))
+        if lines != self._lines:
+            self._lines = lines
+            self.refresh()
+
+    def render(self) -> Content:
+        """Both lines, each cut at the right edge."""
+        width = self.size.width
+        return Content("\n").join(line.truncate(width, ellipsis=True) for line in self._lines)
+
+    def on_resize(self) -> None:
+        """The bar has another width now."""
+        self._lines = ()
+
+    def _content(self, store: Store) -> Sequence[Content]:
+        progress = store.progress
+        if not store.loaded:
+            return [Content.styled("asking the daemon…", "$text-muted")]
+        if not progress.get("run"):
+            return [
+                Content.assemble(("No run yet. ", "bold"), ("u", "bold $accent"), " starts the server and the clients of the roster"),
+                Content.assemble((":", "bold $accent"), " then Demo starts a run on made-up images; ", ("a", "bold $accent"), " adds a client with images of yours"),
+            ]
+        return [self._first(progress, store.run), _second(progress, store.run)]
+
+    def _first(self, progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:
+        outcome = str(progress.get("outcome") or "running")
+        number, rounds, phase = progress.get("round") or 0, progress.get("rounds") or 0, str(progress.get("phase", ""))
+        done = number if phase in ("saved", "finished", "failed", "stopped", "waiting") or outcome != "running" else max(number - 1, 0)
+        parts: Parts = [(f"{glyph(outcome)} {outcome} ", f"bold {colour(outcome)}"), (f"{progress['run']}  ", "bold")]
+        parts += [f"round {number}/{rounds} ", (bar(done / rounds if rounds else 0, max(min(self.size.width // 6, 30), 6)), "$accent"), " "]
+        if outcome == "running":
+            parts.append(f" {PHASES.get(phase, phase)}")
+            if (left := progress.get("seconds_left")) is not None and number < rounds:
+                parts.append((f"  {seconds(left)} left", "$text-muted"))
+        made_up, clients = run.get("synthetic") or [], run.get("clients") or []
+        if made_up:
+            who = "" if len(made_up) == len(clients) else f" of {', '.join(made_up)}"
+            parts += ["  ", (f" SYNTHETIC DATA{who} ", "bold $text on $warning")]
+        return Content.assemble(*parts)
+
+
+def _second(progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:
+    """Who takes part; of a run that is over, why it ended."""
+    if progress.get("outcome") not in (None, "running"):
+        reason = str(progress.get("reason") or run.get("reason") or "")
+        figures = [f"{len(run.get('clients') or [])} clients"]
+        hint: Parts = [("7", "bold $accent"), " shows it among all runs, ", ("u", "bold $accent"), " starts another one"]
+        return Content.assemble((reason, "$error"), "  ", *hint) if reason else Content.assemble((", ".join(figures), "$text-muted"), "  ", *hint)
+    sampled, replied = progress.get("sampled"), progress.get("replied") or []
+    if sampled is None:
+        connected = progress.get("connected") or []
+        refused = progress.get("refused") or {}
+        parts: Parts = [("connected ", "$text-muted"), ", ".join(connected) or "nobody yet"]
+        for name, why in list(refused.items())[:3]:
+            parts += ["  ", (f"{glyph('failed')} {name} refused: {why}", "$error")]
+        figures = [f"{name} {progress[name]:.3f}" for name in ("loss", "accuracy") if isinstance(progress.get(name), float)]
+        return Content.assemble(*parts, ("  " + "  ".join(figures) if figures else "", "bold"))
+    waiting = [name for name in sampled if name not in replied]
+    parts = [("sampled ", "$text-muted"), f"{len(sampled)}  "]
+    parts += [(f"{glyph('ok')} answered ", "$success"), ", ".join(replied) or "nobody yet"]
+    if waiting:
+        parts += ["  ", (f"{glyph('starting')} at work ", "$warning"), ", ".join(waiting)]
+    return Content.assemble(*parts)

@@ -1,0 +1,52 @@
+"""The top line: the places with their keys, where you are, and how the daemon is."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual.content import Content
+from textual.widget import Widget
+
+from fedtui.cleaning import clean
+from fedtui.tui.glyphs import glyph
+from fedtui.tui.store import Store
+
+
+class TopBar(Widget):
+    """`places` by name with their titles."""
+
+    DEFAULT_CSS = "TopBar { height: 1; dock: top; background: $panel; color: $text-muted; }"
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        super().__init__()
+        self._places = places
+        self._here, self._right = "", Content("")
+
+    def show(self, store: Store, here: str) -> None:
+        """Bring it up to date."""
+        right = _right(store)
+        if (here, right) != (self._here, self._right):
+            self._here, self._right = here, right
+            self.refresh()
+
+    def render(self) -> Content:
+        """Places to the left, the project and its daemon to the right, as far as there is room."""
+        left = Content.assemble(*(self._place(number, name) for number, name in enumerate(self._places, 1)))
+        room = self.size.width - left.cell_length
+        right = self._right if self._right.cell_length <= room else self._right.truncate(max(room, 0), ellipsis=True)
+        return Content.assemble(left, " " * (room - right.cell_length), right)
+
+    def _place(self, number: int, name: str) -> Content:
+        item = f" {number} {self._places[name]} "
+        return Content.styled(item, f"{'bold $text on $primary' if name == self._here else ''} @click=app.go('{name}')".strip())
+
+
+def _right(store: Store) -> Content:
+    parts: list[str | Content | tuple[str, str]] = []
+    if store.read_only:
+        parts.append(("read-only ", "$warning"))
+    if not store.loaded:
+        parts.append(("connecting… ", "$warning"))
+    elif not store.daemon_ok:
+        parts.append((f"{glyph('failed')} daemon lost, trying again ", "bold $error"))
+    parts.append((f"{clean(store.project.root.name)} ", "$text-muted"))
+    return Content.assemble(*parts)
