@@ -1,0 +1,130 @@
+"""Regular expressions in a process of their own: one that would take for ever can be ended, and holds nothing else up."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import struct
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import IO
+
+from fedtui.cleaning import LIMIT, clean
+from poweranger.errors import UserError
+
+SECONDS = 2.0  # for one block of 64 KiB, which takes milliseconds
+_FRAME = struct.Struct("<I")
+
+
+def smart_case(text: str) -> re.RegexFlag:
+    """An expression without capital letters finds both cases."""
+    return re.RegexFlag.NOFLAG if any(char.isupper() for char in text) else re.IGNORECASE
+
+
+class Matcher:
+    """Finds the lines that match `include` and not `exclude` (regular expressions; empty: all, none).
+
+    Raises
+    ------
+    UserError
+        When one of them is no regular expression.
+    """
+
+    def __init__(self, include: str = "", exclude: str = "") -> None:
+        from fedtui.log_lines import compile_pattern
+
+        for text in (include, exclude):
+            compile_pattern(text)
+        self.include, self.exclude = include, exclude
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def matches(self, lines: list[bytes]) -> list[int]:
+        """Which of these raw lines match, by their place in the list.
+
+        Raises
+        ------
+        UserError
+            When it takes too long; the matcher is of no use any more.
+        """
+        if not (self.include or self.exclude):
+            return list(range(len(lines)))
+        if not lines:
+            return []
+        process = self._process = self._process or self._start()
+        assert process.stdin and process.stdout
+        try:
+            _write(process.stdin, b"\n".join(lines))
+            if not select.select([process.stdout], [], [], SECONDS)[0]:
+                raise UserError("this expression takes too long: simplify what is repeated inside a repetition, such as (a+)+")
+            return array("I", _read(process.stdout)).tolist()
+        except (OSError, EOFError, ValueError):
+            raise UserError("the search was ended: its process is gone") from None
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedtui.log_match"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": path}, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin
+        _write(process.stdin, json.dumps([self.include, self.exclude]).encode())
+        return process
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(_FRAME.pack(len(data)) + data)
+    file.flush()
+
+
+def _read(file: IO[bytes]) -> bytes:
+    """One frame; `EOFError` at the end."""
+    if len(head := file.read(_FRAME.size)) < _FRAME.size:
+        raise EOFError
+    return file.read(_FRAME.unpack(head)[0])
+
+
+class _Pattern:
+    def __init__(self, text: str) -> None:
+        self._line = re.compile(text, smart_case(text))
+        # without these nothing in it can match a newline, so that all lines can be searched at once
+        self._lines = None if any(sign in text for sign in ("\\", "[^", "(?")) else re.compile(text, smart_case(text) | re.MULTILINE)
+
+    def matches(self, text: str) -> set[int]:
+        """The numbers of the lines that match, of text as it came."""
+        lines = text.split("\n")
+        plain = text.isascii() and text.replace("\n", "").isprintable() and len(max(lines, key=len)) <= LIMIT
+        if not (plain and self._lines):
+            return {n for n, line in enumerate(lines) if self._line.search(line if plain else clean(line))}
+        found, number, at = set(), 0, 0
+        while match := self._lines.search(text, at):
+            number += text.count("\n", at, match.start())
+            found.add(number)
+            if (at := text.find("\n", match.start()) + 1) == 0:
+                break
+            number += 1
+        return found
+
+
+def main() -> None:
+    """Answer blocks of lines with the numbers of those that match, until the other end closes."""
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    include, exclude = (_Pattern(text) if text else None for text in json.loads(_read(source)))
+    with contextlib.suppress(EOFError):
+        while True:
+            text = _read(source).decode("utf-8", "surrogateescape")
+            found = include.matches(text) if include else set(range(text.count("\n") + 1))
+            _write(target, array("I", sorted(found - exclude.matches(text) if exclude else found)).tobytes())
+
+
+if __name__ == "__main__":
+    main()
