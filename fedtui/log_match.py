@@ -96,8 +96,11 @@ def _read(file: IO[bytes]) -> bytes:
 class _Pattern:
     def __init__(self, text: str) -> None:
         self._line = re.compile(text, smart_case(text))
+        self._text = text.lower() if smart_case(text) else text
+        self._literal = not set(text) & set(r".^$*+?{}[]\|()") and text.isascii()
         # without these nothing in it can match a newline, so that all lines can be searched at once
-        self._lines = None if any(sign in text for sign in ("\\", "[^", "(?")) else re.compile(text, smart_case(text) | re.MULTILINE)
+        whole = not any(sign in text for sign in ("\\", "[^", "(?"))
+        self._lines = re.compile(text, smart_case(text) | re.MULTILINE) if whole else None
 
     def matches(self, text: str) -> set[int]:
         """The numbers of the lines that match, of text as it came."""
@@ -106,13 +109,21 @@ class _Pattern:
         if not (plain and self._lines):
             return {n for n, line in enumerate(lines) if self._line.search(line if plain else clean(line))}
         found, number, at = set(), 0, 0
-        while match := self._lines.search(text, at):
-            number += text.count("\n", at, match.start())
+        searched = text.lower() if self._literal and smart_case(self._text) else text
+        while (begin := self._find(searched, at)) >= 0:
+            number += text.count("\n", at, begin)
             found.add(number)
-            if (at := text.find("\n", match.start()) + 1) == 0:
+            if (at := text.find("\n", begin) + 1) == 0:
                 break
             number += 1
         return found
+
+    def _find(self, text: str, at: int) -> int:
+        if self._literal:
+            return text.find(self._text, at)
+        assert self._lines
+        match = self._lines.search(text, at)
+        return match.start() if match else -1
 
 
 def main() -> None:
