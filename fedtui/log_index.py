@@ -47,12 +47,12 @@ class Log:
         """Index what is new, 16 MiB of it at most; whether anything has changed."""
         before = (self.first, self.end, self.finished, self.indexed)
         self._list()
+        sizes = [file.there() for file in self._files]
         budget = BUDGET
         for file in self._files:
             budget -= file.update(budget, self._lock)
             if budget <= 0:
                 break
-        sizes = [file.there() for file in self._files]
         with self._lock:
             self.end = self.first + sum(file.lines for file in self._files)
             self.finished = self.end - (1 if self._files and self._files[-1].unfinished else 0)
@@ -76,11 +76,12 @@ class Log:
             return number - 1 - inside + first, lines[: inside - first + 1]
 
     def after(self, number: int) -> tuple[int, list[bytes]]:
-        """A block of finished lines that begins with line `number`."""
+        """A block of finished lines that begins with line `number`, or with the first one still there."""
         with self._lock:
+            number = max(number, self.first)
             file, inside = self._place(number)
             if not file:
-                return max(number, self.first), []
+                return number, []
             first, lines = file.block_of(inside)
             return number, lines[inside - first :][: max(self.finished - number, 0)]
 

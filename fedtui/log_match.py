@@ -40,6 +40,7 @@ class Matcher:
         for text in (include, exclude):
             compile_pattern(text)
         self.include, self.exclude = include, exclude
+        self.broken = False  # has taken too long
         self._process: subprocess.Popen[bytes] | None = None
 
     def matches(self, lines: list[bytes]) -> list[int]:
@@ -58,11 +59,13 @@ class Matcher:
         assert process.stdin and process.stdout
         try:
             _write(process.stdin, b"\n".join(lines))
-            if not select.select([process.stdout], [], [], SECONDS)[0]:
-                raise UserError("this expression takes too long: simplify what is repeated inside a repetition, such as (a+)+")
-            return array("I", _read(process.stdout)).tolist()
+            if select.select([process.stdout], [], [], SECONDS)[0]:
+                return array("I", _read(process.stdout)).tolist()
+            problem = "this expression takes too long: simplify what is repeated inside a repetition, such as (a+)+"
         except (OSError, EOFError, ValueError):
-            raise UserError("the search was ended: its process is gone") from None
+            problem = "the process that searches is gone: search again"
+        self.broken = True
+        raise UserError(problem)
 
     def close(self) -> None:
         """End the process."""
