@@ -18,7 +18,7 @@ from textual.screen import Screen
 
 from fedtui.cleaning import clean
 from fedtui.project import Project
-from fedtui.tui import saved, terminal
+from fedtui.tui import saved, terminal, themes
 from fedtui.tui.actions import Actions
 from fedtui.tui.glyphs import Ascii
 from fedtui.tui.pane import Pane
@@ -71,6 +71,9 @@ class FedApp(App[int]):
     ) -> None:
         self._ascii_filter = Ascii(ascii)
         super().__init__()
+        for theme in themes.THEMES:
+            self.register_theme(theme)
+        self.theme = themes.DARK.name
         self.ascii = ascii
         self.animation_level = "none"
         self.store = Store(project, read_only=read_only)
@@ -97,7 +100,7 @@ class FedApp(App[int]):
 
     def compose(self) -> ComposeResult:
         """A line of places, the place itself, a line of keys."""
-        yield TopBar(self.places)
+        yield TopBar({name: f"{key} {self.places[name]}" for key, name in enumerate(PLACES, 1) if name in self.places})
         yield Container(id="place")
         yield KeyBar()
 

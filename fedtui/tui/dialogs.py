@@ -38,13 +38,13 @@ class Choice(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     Choice, Prompt { align: center middle; background: $background 60%; }
-    .dialog { width: auto; min-width: 40; max-width: 90%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
+    .dialog { width: 76; max-width: 94%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
     .-ascii .dialog { border: ascii $accent; }
-    .dialog Label { width: auto; max-width: 76; margin-bottom: 1; }
+    .dialog Label { width: 1fr; margin-bottom: 1; }
     .dialog .title { text-style: bold; }
     .dialog Horizontal { width: auto; height: 1; }
     .dialog Button { margin-right: 2; min-width: 8; }
-    .dialog Input { width: 60; max-width: 100%; margin-bottom: 1; }
+    .dialog Input { width: 1fr; margin-bottom: 1; }
     .dialog .wrong { color: $error; height: auto; min-height: 1; margin: 0; }
     """
 

@@ -30,6 +30,7 @@ _COLOURS = {
     "backoff": "$warning", "held": "$warning", "late": "$warning", "interrupted": "$warning", "warning": "$warning", "failed": "$error",
     "error": "$error", "excluded": "$error", "information": "$accent", "best": "$accent",
 }  # fmt: skip
+MUTED = "$foreground 55%"  # the style of what is of less concern; `$text-muted` does not work within `Content`
 
 _ASCII = {
     "○": "o", "◔": "~", "◉": "O", "●": "*", "◌": "~", "✓": "+", "✗": "x", "↻": "@", "‖": "=", "▲": "^", "▼": "v", "◆": "#", "·": ".",
@@ -47,8 +48,8 @@ def glyph(name: str) -> str:
 
 
 def colour(name: str) -> str:
-    """The theme variable of a state, an outcome or a severity, such as `$error`; `$text-muted` for what is of no concern."""
-    return _COLOURS.get(name, "$text-muted")
+    """The theme variable of a state, an outcome or a severity, such as `$error`; `MUTED` for what is of no concern."""
+    return _COLOURS.get(name, MUTED)
 
 
 def sparkline(values: Sequence[float], width: int, low: float | None = None, high: float | None = None) -> str:

@@ -7,14 +7,16 @@ from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from fedtui.tui.glyphs import colour, glyph
+from fedtui.tui.glyphs import MUTED, colour, glyph
 from fedtui.tui.store import Note
 
+Keys = dict[tuple[str, str], dict[str, None]]  # by action and description
+WIDE = 100
 _NAMES = {"question_mark": "?", "colon": ":", "escape": "esc", "slash": "/", "plus": "+", "minus": "-"}
 
 
@@ -32,7 +34,8 @@ class Sheet(ModalScreen[None]):
     Sheet { align: center middle; background: $background 60%; }
     Sheet VerticalScroll { width: 90%; max-width: 110; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 0 2; border-title-color: $accent; border-title-style: bold; border-subtitle-color: $text-muted; }
     .-ascii Sheet VerticalScroll { border: ascii $accent; }
-    Sheet Static { height: auto; }
+    Sheet Static { height: auto; width: 1fr; margin: 1 0 0 0; }
+    Sheet Horizontal, Sheet Vertical { height: auto; }
     """
     at_end: ClassVar[bool] = False
 
@@ -41,10 +44,12 @@ class Sheet(ModalScreen[None]):
         self._title = title
 
     def compose(self) -> ComposeResult:
-        """The text in a frame."""
+        """The texts side by side in a frame, or one below the other where it is narrow."""
         with VerticalScroll() as frame:
             frame.border_title, frame.border_subtitle = self._title, "esc closes"
-            yield Static(self.text())
+            with (Horizontal if self.app.size.width >= WIDE else Vertical)():
+                for text in self.texts():
+                    yield Static(text)
 
     def on_mount(self) -> None:
         """Begin where there is news."""
@@ -53,7 +58,7 @@ class Sheet(ModalScreen[None]):
         if self.at_end:
             frame.scroll_end(animate=False)
 
-    def text(self) -> Content:
+    def texts(self) -> list[Content]:
         """What there is to read."""
         raise NotImplementedError
 
@@ -74,21 +79,27 @@ class HelpScreen(Sheet):
         super().__init__(f"Help: {place}" if place else "Help")
         self._active = bindings
 
-    def text(self) -> Content:
-        """The keys of the place first, then those that work everywhere."""
-        groups: dict[str, dict[tuple[str, str], list[str]]] = {"Here": {}, "Everywhere": {}}
-        for key, (node, binding, enabled, _) in self._active.items():
+    def texts(self) -> list[Content]:
+        """The keys of the place, then those that work everywhere; in each those of the bottom line first."""
+        here: Keys = {}
+        everywhere: Keys = {}
+        for key, (node, binding, enabled, _) in sorted(self._active.items(), key=lambda item: not item[1].binding.show):
             if enabled and binding.description and not key.startswith(("super+", "ctrl+insert", "shift+insert")):
-                group = groups["Everywhere" if isinstance(node, (App, type(self.app.screen_stack[0]))) else "Here"]
-                group.setdefault((binding.action, binding.description), []).append(_NAMES.get(key, self.app.get_key_display(binding) if len(key) == 1 else key))
-        parts: list[Content | str | tuple[str, str]] = []
-        for title, group in groups.items():
-            if group:
-                parts.append((f"\n{title}\n", "bold $accent"))
-                for (_, description), keys in group.items():
-                    parts += [(f"  {' '.join(dict.fromkeys(keys)):<22}", "bold"), f"{description}\n"]
-        parts.append(("\nActions are about the selected process, or those marked with space. Nothing stops when you leave.\n", "$text-muted"))
-        return Content.assemble(*parts)
+                group = everywhere if isinstance(node, (App, Screen)) else here
+                spelt = self.app.get_key_display(binding) if len(key) == 1 else _NAMES.get(key, key)
+                group.setdefault((binding.action, binding.description), {})[spelt] = None
+        about = "Actions are about the selected process, or about those marked with space. Nothing stops when you leave."
+        return [
+            *(_keys(title, group) for title, group in (("Here", here), ("Everywhere", everywhere)) if group),
+            *([] if self.app.size.width >= WIDE else [Content.styled(about, MUTED)]),
+        ]
+
+
+def _keys(title: str, group: Keys) -> Content:
+    parts: list[str | tuple[str, str]] = [(f"{title}\n", "bold $accent")]
+    for (_, description), keys in group.items():
+        parts += [(f"  {' '.join(keys):<16} ", "bold"), f"{description}\n"]
+    return Content.assemble(*parts)
 
 
 class MessagesScreen(Sheet):
@@ -100,14 +111,14 @@ class MessagesScreen(Sheet):
         super().__init__("Messages")
         self._notes = notes
 
-    def text(self) -> Content:
+    def texts(self) -> list[Content]:
         """A line or two a message."""
         if not self._notes:
-            return Content.styled("\nNo messages yet: what is started, stopped or goes wrong is said here.\n", "$text-muted")
-        parts: list[Content | str | tuple[str, str]] = ["\n"]
+            return [Content.styled("No messages yet: what is started, stopped or goes wrong is said here.", MUTED)]
+        parts: list[str | tuple[str, str]] = []
         for note in self._notes:
             clock = datetime.datetime.fromtimestamp(note.time).strftime("%H:%M:%S")
-            parts += [(f"{clock} ", "$text-muted"), (f"{glyph(note.severity)} ", colour(note.severity)), f"{note.text}\n"]
+            parts += [(f"{clock} ", MUTED), (f"{glyph(note.severity)} ", colour(note.severity)), f"{note.text}\n"]
             if note.remedy:
-                parts += [(f"           {glyph('right')} {note.remedy}\n", "$text-muted")]
-        return Content.assemble(*parts)
+                parts += [(f"           {glyph('right')} {note.remedy}\n", MUTED)]
+        return [Content.assemble(*parts)]

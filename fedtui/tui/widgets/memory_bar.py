@@ -7,7 +7,7 @@ from typing import Any
 from textual.content import Content
 from textual.widget import Widget
 
-from fedtui.tui.glyphs import glyph
+from fedtui.tui.glyphs import MUTED, glyph
 from fedtui.tui.store import Store
 
 TIGHT, FULL = 0.8, 0.92  # used fractions from which the bar warns
@@ -45,7 +45,7 @@ class MemoryBar(Widget):
     def _content(self) -> Content:
         machine = self._memory.get("machine")
         if not machine:
-            return Content.styled("Memory: not measured yet", "$text-muted")
+            return Content.styled("Memory: not measured yet", MUTED)
         limit = machine.get("limit_mb")
         total = min(limit or machine["total_mb"], machine["total_mb"])
         ours = sum(process.get("pss_mb") or process.get("rss_mb") or 0 for process in self._memory.get("processes", ()))
@@ -66,7 +66,7 @@ class MemoryBar(Widget):
         own = min(round(ours / total * width), width) if total else 0
         rest = min(round(fraction * width), width) - own
         return Content.assemble(
-            ("Memory ", "$text-muted"), ("█" * own, "$accent"), ("▒" * max(rest, 0), style), ("░" * (width - own - max(rest, 0)), "$text-disabled"), end
+            ("Memory ", MUTED), ("█" * own, "$accent"), ("▒" * max(rest, 0), style), ("░" * (width - own - max(rest, 0)), "$foreground 25%"), end
         ).truncate(max(self.size.width, 1), ellipsis=True)
 
 

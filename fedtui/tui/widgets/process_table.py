@@ -15,9 +15,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fedtui.tui.glyphs import colour, glyph
+from fedtui.tui.glyphs import MUTED, colour, glyph
 
-_PARTS = {"$success": "good", "$warning": "warning", "$error": "bad", "$accent": "accent", "$text-muted": "muted"}
+_PARTS = {"$success": "good", "$warning": "warning", "$error": "bad", "$accent": "accent", MUTED: "muted"}
 
 
 class Cell(NamedTuple):
@@ -42,33 +42,33 @@ COLUMNS = (
     Column("name", "PROCESS", 8),
     Column("state", "STATE", 12),
     Column("age", "AGE", 6, 2, right=True),
-    Column("cpu", "CPU", 6, 1, right=True),
-    Column("memory", "MEMORY", 8, 0, right=True),
+    Column("cpu", "CPU", 5, 1, right=True),
+    Column("memory", "MEMORY", 7, right=True),
     Column("history", "LAST 2 MIN", 10, 5),
     Column("restarts", "RESTARTS", 8, 6, right=True),
     Column("examples", "EXAMPLES", 8, 4, right=True),
-    Column("round", "ANSWERED", 8, 3, right=True),
-    Column("doing", "DOING", 14),
+    Column("round", "ROUND", 5, 3, right=True),
+    Column("doing", "DOING", 24),
 )
 GAP = 2
 NAME_WIDTH = (6, 24)
 
 
-class ProcessTable(ScrollView, can_focus=True):
+class ProcessTable(ScrollView, can_focus=True, inherit_bindings=False):
     """Shows rows given as cells by the column's key; has a cursor, and marks."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"table--{part}" for part in ("heading", "cursor", "good", "warning", "bad", "accent", "muted")}
     DEFAULT_CSS = """
     ProcessTable {
         height: auto; overflow-x: hidden; scrollbar-size: 1 1; color: $foreground;
-        .table--heading { color: $text-muted; text-style: bold; }
+        .table--heading { color: $foreground 55%; }
         .table--cursor { background: $surface-lighten-1; text-style: bold; }
         .table--good { color: $success; }
         .table--warning { color: $warning; }
         .table--bad { color: $error; }
         .table--accent { color: $accent; }
-        .table--muted { color: $text-muted; }
-        &:focus .table--cursor { background: $primary 60%; }
+        .table--muted { color: $foreground 55%; }
+        &:focus .table--cursor { background: $primary 50%; }
         &:ansi {
             .table--cursor { text-style: reverse; background: ansi_default; }
             .table--muted { color: ansi_bright_black; }

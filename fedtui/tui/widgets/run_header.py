@@ -7,11 +7,13 @@ from typing import Any
 from textual.content import Content
 from textual.widget import Widget
 
-from fedtui.cli.output import seconds
-from fedtui.tui.glyphs import bar, colour, glyph
+from fedtui.tui.glyphs import MUTED, bar, colour, glyph
 from fedtui.tui.store import Store
+from fedtui.tui.widgets.process_table import age
 
 PHASES = {"fit": "training", "eval": "evaluating", "waiting": "waiting for clients", "saved": "saved"}
+BAR = 30  # cells of the bar at most
+NARROW = 90
 Parts = list[str | Content | tuple[str, str]]
 
 
@@ -43,7 +45,7 @@ class RunHeader(Widget):
     def _content(self, store: Store) -> Sequence[Content]:
         progress = store.progress
         if not store.loaded:
-            return [Content.styled("asking the daemon…", "$text-muted")]
+            return [Content.styled("asking the daemon…", MUTED)]
         if not progress.get("run"):
             return [
                 Content.assemble(("No run yet. ", "bold"), ("u", "bold $accent"), " starts the server and the clients of the roster"),
@@ -55,17 +57,18 @@ class RunHeader(Widget):
         outcome = str(progress.get("outcome") or "running")
         number, rounds, phase = progress.get("round") or 0, progress.get("rounds") or 0, str(progress.get("phase", ""))
         done = number if phase in ("saved", "finished", "failed", "stopped", "waiting") or outcome != "running" else max(number - 1, 0)
-        parts: Parts = [(f"{glyph(outcome)} {outcome} ", f"bold {colour(outcome)}"), (f"{progress['run']}  ", "bold")]
-        parts += [f"round {number}/{rounds} ", (bar(done / rounds if rounds else 0, max(min(self.size.width // 6, 30), 6)), "$accent"), " "]
-        if outcome == "running":
-            parts.append(f" {PHASES.get(phase, phase)}")
-            if (left := progress.get("seconds_left")) is not None and number < rounds:
-                parts.append((f"  {seconds(left)} left", "$text-muted"))
         made_up, clients = run.get("synthetic") or [], run.get("clients") or []
-        if made_up:
-            who = "" if len(made_up) == len(clients) else f" of {', '.join(made_up)}"
-            parts += ["  ", (f" SYNTHETIC DATA{who} ", "bold $text on $warning")]
-        return Content.assemble(*parts)
+        who = "" if len(made_up) == len(clients) else f" of {', '.join(made_up)}"
+        badge = Content.styled(f" SYNTHETIC DATA{who} " if self.size.width > NARROW else " SYNTHETIC ", "bold $background on $warning")
+        sign = Content.styled(f"{glyph(outcome)} {outcome} ", f"bold {colour(outcome)}")
+        step = f" {PHASES.get(phase, phase)}" if outcome == "running" else ""
+        badges: Parts = [badge, " "] if made_up else []
+        figures = Content.assemble(*badges, f" round {number}/{rounds} ")
+        room = self.size.width - sign.cell_length - figures.cell_length - len(step)
+        name = Content.styled(str(progress["run"]), "bold").truncate(max(room, 8), ellipsis=True)
+        length = min(room - name.cell_length - 1, BAR)
+        meter = Content.styled(bar(done / rounds if rounds else 0, length), "$accent") if length >= BAR // 4 else Content("")
+        return Content.assemble(sign, name, " ", figures, meter, step)
 
 
 def _second(progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:
@@ -74,19 +77,23 @@ def _second(progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:
         reason = str(progress.get("reason") or run.get("reason") or "")
         figures = [f"{len(run.get('clients') or [])} clients"]
         hint: Parts = [("7", "bold $accent"), " shows it among all runs, ", ("u", "bold $accent"), " starts another one"]
-        return Content.assemble((reason, "$error"), "  ", *hint) if reason else Content.assemble((", ".join(figures), "$text-muted"), "  ", *hint)
+        return Content.assemble((reason, "$error"), "  ", *hint) if reason else Content.assemble((", ".join(figures), MUTED), "  ", *hint)
     sampled, replied = progress.get("sampled"), progress.get("replied") or []
     if sampled is None:
         connected = progress.get("connected") or []
         refused = progress.get("refused") or {}
-        parts: Parts = [("connected ", "$text-muted"), ", ".join(connected) or "nobody yet"]
+        parts: Parts = [("connected ", MUTED), ", ".join(connected) or "nobody yet"]
         for name, why in list(refused.items())[:3]:
             parts += ["  ", (f"{glyph('failed')} {name} refused: {why}", "$error")]
         figures = [f"{name} {progress[name]:.3f}" for name in ("loss", "accuracy") if isinstance(progress.get(name), float)]
-        return Content.assemble(*parts, ("  " + "  ".join(figures) if figures else "", "bold"))
+        return Content.assemble(*_time_left(progress), *parts, ("  " + "  ".join(figures) if figures else "", "bold"))
     waiting = [name for name in sampled if name not in replied]
-    parts = [("sampled ", "$text-muted"), f"{len(sampled)}  "]
-    parts += [(f"{glyph('ok')} answered ", "$success"), ", ".join(replied) or "nobody yet"]
+    parts = [*_time_left(progress), ("sampled ", MUTED), f"{len(sampled)}  ", (f"{glyph('ok')} answered ", "$success"), ", ".join(replied) or "nobody yet"]
     if waiting:
         parts += ["  ", (f"{glyph('starting')} at work ", "$warning"), ", ".join(waiting)]
     return Content.assemble(*parts)
+
+
+def _time_left(progress: Mapping[str, Any]) -> Parts:
+    left, over = progress.get("seconds_left"), progress.get("round") == progress.get("rounds")
+    return [f"about {age(left)}", (" left  ", MUTED)] if left is not None and not over else []

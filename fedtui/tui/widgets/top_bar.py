@@ -7,14 +7,14 @@ from textual.content import Content
 from textual.widget import Widget
 
 from fedtui.cleaning import clean
-from fedtui.tui.glyphs import glyph
+from fedtui.tui.glyphs import MUTED, glyph
 from fedtui.tui.store import Store
 
 
 class TopBar(Widget):
-    """`places` by name with their titles."""
+    """`places` by name, each with its key and title."""
 
-    DEFAULT_CSS = "TopBar { height: 1; dock: top; background: $panel; color: $text-muted; }"
+    DEFAULT_CSS = "TopBar { height: 1; dock: top; background: $panel; color: $foreground 70%; link-style: none; link-color: $foreground 70%; link-style-hover: none; }"
 
     def __init__(self, places: Mapping[str, str]) -> None:
         super().__init__()
@@ -30,14 +30,13 @@ class TopBar(Widget):
 
     def render(self) -> Content:
         """Places to the left, the project and its daemon to the right, as far as there is room."""
-        left = Content.assemble(*(self._place(number, name) for number, name in enumerate(self._places, 1)))
+        left = Content.assemble(*map(self._place, self._places))
         room = self.size.width - left.cell_length
         right = self._right if self._right.cell_length <= room else self._right.truncate(max(room, 0), ellipsis=True)
         return Content.assemble(left, " " * (room - right.cell_length), right)
 
-    def _place(self, number: int, name: str) -> Content:
-        item = f" {number} {self._places[name]} "
-        return Content.styled(item, f"{'bold $text on $primary' if name == self._here else ''} @click=app.go('{name}')".strip())
+    def _place(self, name: str) -> Content:
+        return Content.styled(f" {self._places[name]} ", f"{'bold $foreground on $primary' if name == self._here else ''} @click=app.go('{name}')".strip())
 
 
 def _right(store: Store) -> Content:
@@ -48,5 +47,5 @@ def _right(store: Store) -> Content:
         parts.append(("connecting… ", "$warning"))
     elif not store.daemon_ok:
         parts.append((f"{glyph('failed')} daemon lost, trying again ", "bold $error"))
-    parts.append((f"{clean(store.project.root.name)} ", "$text-muted"))
+    parts.append((f"{clean(store.project.root.name)} ", MUTED))
     return Content.assemble(*parts)
