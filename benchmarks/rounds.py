@@ -1,0 +1,179 @@
+"""Seconds a round, against Flower's own ways of doing the same and against training with no federation.
+
+    python -m benchmarks.rounds [--skip-stock] [--eight]
+
+Real servers and clients as processes, TLS and client keys on, all in this one run; the measurements take turns, so that
+a busy machine is as busy for each. A round ends when its snapshot is written. See `peers.py` for the baselines.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.common import PROJECT, WORKLOAD, Federation, Times, Verdict, free_port, machine, processes, read_times
+
+NAMES = ("C1", "C2")
+LARGE = 6_250_000  # float32 numbers: 25 MB
+BIN = Path(sys.executable).parent  # of Flower's commands
+
+
+def federation(clients: int, rounds: int, large: int = 0) -> Times:
+    with processes() as programs:
+        return Federation(programs, clients, rounds, large=large).finish()
+
+
+def grpc(rounds: int) -> Times:
+    with processes() as programs:
+        address, start = f"127.0.0.1:{free_port()}", time.time()
+        programs.python("server", "-m", "benchmarks.peers", "grpc-server", address, rounds)
+        for name in NAMES:
+            programs.python(name, "-m", "benchmarks.peers", "grpc-client", name, address)
+        programs.see("server", f"round {rounds} ended", 600)
+        return Times.from_ends(start, [float(text) for text in re.findall(r"round \d+ ended at (\S+)", programs.log("server"))])
+
+
+def alone(rounds: int) -> list[float]:
+    """Seconds of each round but the first, in which both wait for the slower one as they would in a federation."""
+    with processes() as programs:
+        running = [programs.python(name, "-m", "benchmarks.peers", "alone", name, rounds) for name in NAMES]
+        for name in NAMES:
+            programs.see(name, "ready")
+        for process in running:
+            assert process.stdin
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        seconds = [json.loads(programs.see(name, r"seconds (\[.*\])\n")[1]) for name in NAMES]
+        return [max(pair) for pair in list(zip(*seconds, strict=True))[1:]]
+
+
+def stock(rounds: int) -> Times:
+    """A copy of the project on flower-superlink and two flower-supernodes, which start a process for each message."""
+    with processes() as programs:
+        project, port = programs.folder / "project", free_port()
+        shutil.copytree(PROJECT / "poweranger", project / "poweranger", ignore=shutil.ignore_patterns("__pycache__", "_origin.json"))
+        for name in ("pyproject.toml", "LICENSE"):
+            shutil.copy(PROJECT / name, project)
+        home = programs.folder / "flwr"
+        home.mkdir()
+        (home / "config.toml").write_text(f'[superlink.stock]\naddress = "127.0.0.1:{port}"\ninsecure = true\n')
+        path = f"{BIN}:{os.environ['PATH']}"  # it looks for its own commands there
+        start = time.time()
+        programs.spawn("superlink", "flower-superlink", "--insecure", "--disable-runtime-dependency-installation",
+                       "--host", "127.0.0.1", "--port", port, cwd=project, PATH=path, PYTHONPATH="")
+        for name in NAMES:
+            programs.spawn(name, "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}", "--host", "127.0.0.1",
+                           "--port", free_port(), "--node-config", f'client-id="{name}"', PATH=path, PYTHONPATH="")
+        wait_for_port(port)
+        config = f"{WORKLOAD} num-server-rounds={rounds} min-available-clients=2"
+        programs.spawn("submit", "flwr", "run", project, "stock", "--run-config", config, PATH=path, PYTHONPATH="")
+        programs.finish("submit", 120)
+        deadline = time.monotonic() + 90 * (rounds + 1)
+        while not list(project.glob(f"results/runs/*/models/round_{rounds:03d}.npz")):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the stock deployment did not finish:\n" + programs.log("superlink")[-3000:])
+            time.sleep(0.2)
+        return read_times(project, start)
+
+
+def wait_for_port(port: int, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def idle(seconds: float) -> tuple[float, float, float]:
+    """Percent of a core of a server that waits for a third client, of a client that waits, and of one without a server."""
+    with processes() as programs:
+        running = Federation(programs, 2, 1, wait_for=3)
+        lost = programs.python("lost", "-m", "poweranger.client.standalone_client", "--client-id", "C9",
+                               "--server-address", f"127.0.0.1:{free_port()}", "--root-certificates", programs.folder / "ca.pem")
+        for name in NAMES:
+            programs.see(name, "answered query.describe")
+        programs.see("lost", "waiting for")
+        time.sleep(3)  # what starting up has left to do
+        pids = [running.server.pid, running.clients["C1"].pid, lost.pid]
+        before = [cpu_seconds(pid) for pid in pids]
+        start = time.monotonic()
+        time.sleep(seconds)
+        passed = time.monotonic() - start
+        server, client, without = (100 * (cpu_seconds(pid) - used) / passed for pid, used in zip(pids, before, strict=True))
+        return server, client, without
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3, help="times that product and baselines take turns (default %(default)s)")
+    parser.add_argument("--stock-rounds", type=int, default=3)
+    parser.add_argument("--skip-stock", action="store_true", help="leave out the stock SuperLink and SuperNodes (minutes)")
+    parser.add_argument("--eight", action="store_true", help="also eight clients as processes of their own")
+    parser.add_argument("--idle-seconds", type=float, default=20)
+    wanted = parser.parse_args()
+    print(machine(), flush=True)
+    federation(2, 1)  # brings the libraries into the page cache
+    ours, theirs, floor = [], [], []
+    for _ in range(wanted.repeats):
+        ours.append(federation(2, wanted.rounds))
+        theirs.append(grpc(wanted.rounds))
+        floor.append(alone(wanted.rounds))
+
+    def median(times: list[Times]) -> tuple[float, float, float]:
+        later = [seconds for t in times for seconds in t.later]
+        return statistics.median(t.first for t in times), statistics.median(later), min(later)
+
+    rows = {"this, TLS and client keys": median(ours), "start_server/start_client (gRPC, no TLS)": median(theirs)}
+    first, later, _ = median(ours)
+    grpc_first, grpc_later, _ = median(theirs)
+    floor_seconds = [seconds for run in floor for seconds in run]
+    floor_later = statistics.median(floor_seconds)
+    rows["no federation"] = (float("nan"), floor_later, min(floor_seconds))
+    if not wanted.skip_stock:
+        rows["stock SuperLink and SuperNodes"] = median([stock(wanted.stock_rounds)])
+    rows["this, a model of 25 MB, no training"] = median([federation(2, wanted.rounds, LARGE)])
+    if wanted.eight:
+        rows["this, 8 clients, 8 processes"] = median([federation(8, 5)])
+    server, client, without = idle(wanted.idle_seconds)
+
+    print(f"\n2 clients, {wanted.rounds} rounds, median of {wanted.repeats} runs; {machine()}")
+    print(f"{'':<42} {'round 1 done':>12} {'later round':>12} {'fastest':>12}")
+    for name, (one, more, fastest) in rows.items():
+        print(f"{name:<42} {f'{one:.2f} s' if one == one else '-':>12} {more:>10.3f} s {fastest:>10.3f} s")
+    print()
+    verdict = Verdict()
+    verdict.at_most("a later round, times gRPC", later / grpc_later, 1.2)
+    verdict.at_most("a later round over no federation", later - floor_later, 0.1, " s")
+    if "stock SuperLink and SuperNodes" in rows:
+        verdict.at_least("times as fast as stock", rows["stock SuperLink and SuperNodes"][1] / later, 20)
+    verdict.at_most("round 1 done, times gRPC", first / grpc_first, 1.3)
+    verdict.at_most("a later round of 25 MB", rows["this, a model of 25 MB, no training"][1], 0.6, " s")
+    if wanted.eight:
+        verdict.at_most("a later round of 8 clients", rows["this, 8 clients, 8 processes"][1], 1.0, " s")
+    verdict.at_most("server waiting, of a core", server, 1.0, " %")
+    verdict.at_most("client waiting, of a core", client, 0.5, " %")
+    verdict.at_most("client without a server, of a core", without, 0.5, " %")
+    return 0 if verdict.reached else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
