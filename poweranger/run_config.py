@@ -56,8 +56,8 @@ class Key:
             return "text"
         article = "an integer" if isinstance(self.default, int) else "a number"
         if self.low is not None and self.high is not None:
-            return f"{article} from {self.low:g} to {self.high:g}"
-        return f"{article} of at least {self.low:g}" if self.low is not None else article
+            return f"{article} from {_number(self.low)} to {_number(self.high)}"
+        return f"{article} of at least {_number(self.low)}" if self.low is not None else article
 
     def check(self, value: object) -> Value:
         """`value` in this key's type.
@@ -237,6 +237,10 @@ def markdown_table() -> str:
         variable = f"`{key.environment}`" if key.environment else ""
         rows.append(f"| `{key.name}` | `{_toml(key.default)}` | {key.allowed} | {variable} | {key.reader} | {key.help} |")
     return "\n".join(rows)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _toml(value: object) -> str:
