@@ -20,14 +20,16 @@ import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 import tomli_w
 
 from poweranger.errors import UserError
 from poweranger.files import make_private_folder, replace_file, replace_link
+
+if TYPE_CHECKING:
+    import numpy as np  # else inside functions: the control centre reads runs without it
 
 FIT, EVAL = "fit", "eval"
 TABLES: dict[str, tuple[str, ...]] = {  # file name -> its fixed first columns
@@ -185,6 +187,8 @@ class Run:
 
     def save_snapshot(self, number: int, weights: Sequence[np.ndarray]) -> None:
         """Write `models/round_NNN.npz`, loadable by `numpy.load` without pickle; `weights` in the model's order."""
+        import numpy as np
+
         path = self.path / "models" / f"round_{number:03d}.npz"
         replace_file(path, lambda file: np.savez(file, *weights))
 
@@ -238,6 +242,8 @@ def snapshots(run: Path) -> dict[int, Path]:
 
 def load_weights(path: Path) -> list[np.ndarray]:
     """The arrays of a snapshot, in the order of `model.get_weights()`."""
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as archive:
             return [archive[f"arr_{i}"] for i in range(len(archive.files))]

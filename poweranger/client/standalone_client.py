@@ -40,7 +40,7 @@ def main() -> int:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), options.client_id, text, flush=True)
 
     def status(text: str) -> None:
-        notify(STATUS=text)
+        notify(READY=1, STATUS=text)  # READY each time: a supervisor that was restarted missed the first
 
     # Files that are wrong are said before TensorFlow is loaded, which takes seconds.
     from poweranger.client.connection import load_private_key, load_root_certificates
