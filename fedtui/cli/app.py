@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from fedtui.cli import clients, config, doctor, info, logs, metrics, processes, runs, simulate, up
+from fedtui.cli import clients, config, doctor, info, interface, logs, metrics, processes, runs, simulate, up
 from fedtui.version import version as installed_version
 
 app = typer.Typer(
-    help="Federated training, run from the terminal: start it, watch it, leave it, come back to it.",
+    help="Federated training, run from the terminal: start it, watch it, leave it, come back to it. Without a command it opens the interface.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 not ready in time, 128+N ended by signal N.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -29,11 +29,14 @@ def _version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     project: Annotated[Path | None, typer.Option(metavar="DIR", help="The project folder; else the nearest one from here upwards.")] = None,
+    read_only: interface.ReadOnly = False,
+    no_mouse: interface.NoMouse = False,
+    ascii: interface.Ascii = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """`project` is read by `fedtui.cli.context`."""
+    """`project` is read by `fedtui.cli.context`, the interface's options by `fedtui.cli.interface`."""
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        raise typer.Exit(interface.open_here())
 
 
 for command in (

@@ -40,8 +40,10 @@ def simulate(
 
 
 def demo() -> None:
-    """Train on made-up images. A server and three clients, five rounds: to see what this is."""
+    """Train on made-up images. A server and three clients, five rounds: to see what this is. In a terminal the interface shows it."""
+    from fedtui.cli.interface import open_here
     from fedtui.cli.watch import Watch, follow_run, log_end, say_detached, wait_until_ready
+    from fedtui.tui.terminal import usable_terminal
 
     client = daemon()
     started = client.running() is None
@@ -51,6 +53,8 @@ def demo() -> None:
     watch, offset = Watch(client), log_end(client, "server")
     try:
         answer = client.up(clients=3, rounds=5, set=DEMO, run_name="demo", synthetic=True)
+        if usable_terminal():
+            raise typer.Exit(open_here())
         names = [process["name"] for process in answer["processes"]]
         say("a server and three clients on synthetic images, five rounds; the first takes longest")
         code = wait_until_ready(watch, names, READY_S) or follow_run(watch, "server", offset)

@@ -117,12 +117,9 @@ class Actions:
 
         def done(process: dict[str, Any]) -> None:
             app.expect(name, None)
-            cause = clean(str(process.get("reason") or process.get("cause") or ""))
             if process["state"] == "held":
-                app.say(f"{name} is held: {cause}", "warning", "it starts by itself when it can")
-            elif process["state"] in ("failed", "backoff"):
-                app.say(f"{name} has failed: {cause}", "error", "l shows its log")
-            else:
+                app.say(f"{name} is held: {process.get('reason')}", "warning", "it starts by itself when it can")
+            elif process["state"] not in ("failed", "backoff"):  # those are said when they are seen
                 app.say(f"{name} {DONE[action]}")
 
         def failed(error: UserError) -> None:

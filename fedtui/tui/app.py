@@ -21,6 +21,7 @@ from fedtui.project import Project
 from fedtui.tui import saved, terminal, themes
 from fedtui.tui.actions import Actions
 from fedtui.tui.glyphs import Ascii
+from fedtui.tui.happenings import Seen, what_happened
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import Looker, News, Note, Store
 from fedtui.tui.widgets.key_bar import KeyBar
@@ -108,6 +109,10 @@ class FedApp(App[int]):
         """Textual's own filters, and ours."""
         return [*super().get_line_filters(), self._ascii_filter] if self.ascii else list(super().get_line_filters())
 
+    def get_key_display(self, binding: Binding) -> str:
+        """Keys by their names, not by signs that few fonts have."""
+        return binding.key_display or {"enter": "enter", "space": "space", "escape": "esc"}.get(binding.key) or super().get_key_display(binding)
+
     async def on_mount(self) -> None:
         """Go where the user was last; only then look."""
         if theme := self._saved.get("theme"):
@@ -143,18 +148,10 @@ class FedApp(App[int]):
 
     def show_news(self, news: News) -> None:
         """Take over what was seen, and let the visible place show it."""
-        was_ok, pid, open_notes = self.store.daemon_ok or not self.store.loaded, self.store.info.get("daemon_pid"), self.store.info.get("notes")
+        before = Seen.of(self.store)
         changed = self.store.take(news)
-        store = self.store
-        if was_ok and not store.daemon_ok:
-            self.say(store.daemon_error, "error", "this is tried again every second; what it started runs on")
-        elif store.daemon_ok and pid not in (None, store.info["daemon_pid"]):
-            self.say("the daemon is another one now: it has taken over what the last one started", "warning")
-        elif store.daemon_ok and not was_ok:
-            self.say("the daemon answers again")
-        for note in store.info.get("notes") or []:
-            if note not in (open_notes or []):
-                self.say(str(note), "warning")
+        for severity, text, remedy in what_happened(before, self.store):
+            self.say(text, severity, remedy)
         self._refresh_place(changed)
 
     def _refresh_place(self, changed: Iterable[str]) -> None:
