@@ -13,7 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from fedtui.tui.widgets.canvas import Canvas
-from fedtui.tui.widgets.palette import line_style
+from fedtui.tui.widgets.palette import line_style, signs
 from fedtui.tui.widgets.picture import Inks, Look, Picture, Series, paint
 
 __all__ = ["Chart", "Look", "Series"]
@@ -149,5 +149,5 @@ class Chart(Widget):
         return Inks(
             frame=style("chosen" if chosen else "frame"), title=style("title"), axis=style("axis"), best=style("best"), cursor=style("cursor"),
             box=style("box"), line=lambda number, faint: line_style(self.app, number, faint),
-            signs="plain" if self.app.no_color else "ascii" if getattr(self.app, "ascii", False) else "braille",
+            signs=signs(self.app),
         )  # fmt: skip

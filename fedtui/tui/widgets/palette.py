@@ -1,7 +1,7 @@
 """The colours of lines: distinct from each other and from the background, the same ones on every chart."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.color import Color
 from rich.style import Style
@@ -11,10 +11,27 @@ if TYPE_CHECKING:
 
 _DARK = ("#4fa3ff", "#ff9f43", "#4cd97b", "#e668c8", "#f5d94e", "#52d6d6", "#ff6b6b", "#b48cff", "#a3c76d", "#d0a27c")
 _LIGHT = ("#0b62c4", "#b85c00", "#13803c", "#a8178a", "#7d6a00", "#00757d", "#c62828", "#6a3fc8", "#4f7a12", "#7c5230")
+SIGNS = {"braille": ("braille",), "ascii": tuple("*ox+#%@"), "plain": ("braille", "•", "x", "+", "o", "#", "*")}
 _ANSI = ("blue", "yellow", "green", "magenta", "cyan", "red", "bright_blue", "bright_yellow", "bright_green", "bright_magenta")
 
 
-def line_style(app: App[object], number: int, faint: bool = False) -> Style:
+def signs(app: App[Any]) -> str:
+    """How lines are drawn in this terminal: `plain` is a sign for each where there are no colours to tell them apart."""
+    return "ascii" if getattr(app, "ascii", False) else "plain" if app.no_color else "braille"
+
+
+def sign(kind: str, number: int) -> str:
+    """plotext's marker for line `number`."""
+    return SIGNS[kind][number % len(SIGNS[kind])]
+
+
+def swatch(kind: str, number: int) -> str:
+    """What stands for the line beside its name."""
+    found = sign(kind, number)
+    return "━" if found == "braille" else found
+
+
+def line_style(app: App[Any], number: int, faint: bool = False) -> Style:
     """The style of line `number`, in the theme's world: dark, light, or the terminal's own sixteen colours."""
     theme = app.current_theme
     palette = _ANSI if app.native_ansi_color else _DARK if theme.dark else _LIGHT

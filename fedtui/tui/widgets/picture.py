@@ -17,18 +17,17 @@ from textual.strip import Strip
 
 from fedtui.tui.widgets import scale
 from fedtui.tui.widgets.canvas import Canvas, Stretch, arrays, logarithm, stretches, within
+from fedtui.tui.widgets.palette import sign, swatch
 from fedtui.tui.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
     import numpy as np
 
 Range = tuple[float, float]
-Part = tuple[str, Style]
 _TICKS = {"round": scale.round_ticks, "clock": scale.clock_ticks, "elapsed": scale.elapsed_ticks}
 _SPELL: dict[str, Callable[[float], str]] = {"round": lambda x: f"{x:.0f}", "clock": scale.clock, "elapsed": scale.elapsed}
 _UNIT = {"round": "round", "clock": "", "elapsed": "since start"}
 _FEWEST_COLUMNS = 8  # of a canvas with labels beside it
-_SIGNS = {"ascii": "*ox+#%@", "plain": ("braille", "•", "x", "+", "o", "#", "*")}
 BEST = "★"
 
 
@@ -73,7 +72,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Inks:
-    """Styles. `signs` is `braille`, `ascii`, or `plain` for a sign a line where there are no colours."""
+    """Styles, and how lines are drawn: see `palette.SIGNS`."""
 
     frame: Style
     title: Style
@@ -84,16 +83,6 @@ class Inks:
     line: Callable[[int, bool], Style]
     signs: str = "braille"
 
-    def sign(self, number: int) -> str:
-        """plotext's marker for line `number`."""
-        signs = _SIGNS.get(self.signs, ("braille",))
-        return signs[number % len(signs)]
-
-    def swatch(self, number: int) -> str:
-        """What stands for the line in a legend."""
-        sign = self.sign(number)
-        return "━" if sign == "braille" else sign
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -103,6 +92,15 @@ class Picture:
     left: int
     columns: int
     x_range: Range
+
+
+class _Figure(NamedTuple):
+    """What is read off of a line."""
+
+    swatch: str
+    ink: Style
+    name: str
+    value: float
 
 
 @dataclass
@@ -139,7 +137,7 @@ def paint(title: str, series: Sequence[Series], look: Look, inks: Inks, canvas: 
     picture = Picture([], left, columns, x_range)
     drawable = [part for part in parts if not _nan(part[1]).all()]
     if rows and drawable:
-        cells = canvas.draw([(inks.sign(line.number), stretches(part, columns)) for line, part in zip(lines, parts, strict=True)], x_range, y_range, columns, rows)
+        cells = canvas.draw([(sign(inks.signs, line.number), stretches(part, columns)) for line, part in zip(lines, parts, strict=True)], x_range, y_range, columns, rows)
         for y, row in enumerate(cells, 1):
             for x, (char, index) in enumerate(row, left):
                 if index >= 0:
@@ -228,18 +226,14 @@ def _best(sheet: Sheet, line: _Line, look: Look, picture: Picture, y_range: Rang
         sheet.put(picture.left + column, rows - place, BEST, inks.best + inks.line(line.number, False))
 
 
-def _figures(lines: Sequence[_Line], look: Look, inks: Inks) -> list[tuple[Part, Part, Part]]:
-    """Swatch, name and figure of each line."""
-    figures: list[tuple[Part, Part, Part]] = []
-    for line in lines:
-        if not line.series.faint:
-            ink = inks.line(line.number, False)
-            value = scale.number(line.value(look.cursor, look.x_kind == "round"))
-            figures.append(((inks.swatch(line.number), ink), (line.series.name, inks.axis), (value, ink)))
-    return figures
+def _figures(lines: Sequence[_Line], look: Look, inks: Inks) -> list[_Figure]:
+    """Those of the lines in front first."""
+    named = [line for line in reversed(lines) if not line.series.faint]
+    values = [line.value(look.cursor, look.x_kind == "round") for line in named]
+    return [_Figure(swatch(inks.signs, line.number), inks.line(line.number, False), line.series.name, value) for line, value in zip(named, values, strict=True)]
 
 
-def _upper_border(sheet: Sheet, title: str, figures: Sequence[tuple[Part, Part, Part]], lines: Sequence[_Line], look: Look, inks: Inks, named: bool) -> bool:
+def _upper_border(sheet: Sheet, title: str, figures: Sequence[_Figure], lines: Sequence[_Line], look: Look, inks: Inks, named: bool) -> bool:
     """Title, figures and the best one; False when there was no room for the figures."""
     room = sheet.width - 4
     title = set_cell_size(title, min(cell_len(title), room)) if room > 0 else ""
@@ -251,7 +245,7 @@ def _upper_border(sheet: Sheet, title: str, figures: Sequence[tuple[Part, Part, 
     best = [line.series.best for line in lines if line.series.best is not None]
     text = f" {BEST} {scale.number(best[0][1])} @{_SPELL[look.x_kind](best[0][0])} " if len(best) == 1 else ""
     for names in (True, False) if named else (False,):
-        words = [[swatch, name, value] if names else [swatch, value] for swatch, name, value in figures]
+        words = [[(one.swatch, one.ink), *([(one.name, inks.axis)] if names else []), (scale.number(one.value), one.ink)] for one in figures]
         width = sum(sum(cell_len(word) + 1 for word, _ in parts) + 1 for parts in words)
         for note in (text, "") if text else ("",):
             if x + width + cell_len(note) <= sheet.width - 1:
@@ -266,7 +260,7 @@ def _upper_border(sheet: Sheet, title: str, figures: Sequence[tuple[Part, Part, 
     return False
 
 
-def _cursor(sheet: Sheet, cursor: float, picture: Picture, rows: int, figures: Sequence[tuple[Part, Part, Part]], inks: Inks) -> None:
+def _cursor(sheet: Sheet, cursor: float, picture: Picture, rows: int, figures: Sequence[_Figure], inks: Inks) -> None:
     """A line at the cursor and, for `figures` that have no place in the border, a box beside it."""
     place = _place(cursor, picture.x_range, picture.columns)
     if place < 0:
@@ -274,18 +268,18 @@ def _cursor(sheet: Sheet, cursor: float, picture: Picture, rows: int, figures: S
     for y in range(1, rows + 1):
         sheet.put(picture.left + place, y, "│", inks.axis, over=" ")
     room = max(place, picture.columns - place) - 4
-    told = [parts for parts in figures if parts[2][0] != "–"]
-    told = told if len(told) <= rows else told[: rows - 1]
+    known = sorted((one for one in figures if one.value == one.value), key=lambda one: -one.value)
+    told = known if len(known) <= rows else known[: rows - 1]
     if not told or room < 8:
         return
-    names = min(max(cell_len(name) for _, (name, _), _ in told), room - 12)
+    names = min(max(cell_len(one.name) for one in told), room - 12)
     right = place < picture.columns // 2
-    for y, ((swatch, ink), (name, style), (value, _)) in enumerate(told, 1):
-        words = f" {set_cell_size(name, names)} " if names > 0 else " "
+    for y, one in enumerate(told, 1):
+        words = f" {set_cell_size(one.name, names)} " if names > 0 else " "
         width = 1 + cell_len(words) + 9 + 1
         x = picture.left + (place + 2 if right else place - 1 - width)
-        x = sheet.text(x, y, f" {swatch}", inks.box + ink)
-        x = sheet.text(x, y, words, style + inks.box)
-        sheet.text(x, y, f"{value:>8} ", inks.box + ink)
-    if len(told) < len(figures) and len(told) < rows:
-        sheet.text(picture.left + (place + 2 if right else place - 8), len(told) + 1, f" +{len(figures) - len(told)} ", inks.axis + inks.box)
+        x = sheet.text(x, y, f" {one.swatch}", inks.box + one.ink)
+        x = sheet.text(x, y, words, inks.axis + inks.box)
+        sheet.text(x, y, f"{scale.number(one.value):>8} ", inks.box + one.ink)
+    if len(told) < len(known):
+        sheet.text(picture.left + (place + 2 if right else place - 8), len(told) + 1, f" +{len(known) - len(told)} ", inks.axis + inks.box)

@@ -20,12 +20,13 @@ def number(value: float) -> str:
 
 def value_ticks(low: float, high: float, count: int) -> list[Tick]:
     """About `count` round values from `low` to `high`, all with the decimals that tell them apart."""
-    step = _nice_step(high - low, count)
+    step = _nice_step(high - low, count, (1, 2, 2.5, 5, 10, 20))
     if not step:
         return []
     largest = max(abs(low), abs(high))
-    decimals = max(0, -math.floor(math.log10(step)))
-    digits = min(max(0, math.floor(math.log10(largest)) - math.floor(math.log10(step))), 3)
+    power = math.floor(math.log10(step))
+    decimals = max(0, -power + (round(step / 10.0**power, 6) == 2.5))
+    digits = min(max(0, math.floor(math.log10(largest)) - power), 3)
     plain = largest < 1e5 and decimals <= 4
 
     def spell(value: float) -> str:
@@ -95,13 +96,13 @@ def elapsed(seconds: float) -> str:
     return f"{sign}{hours}:{minutes:02}:{rest:02}" if hours else f"{sign}{minutes}:{rest:02}"
 
 
-def _nice_step(span: float, count: int) -> float:
-    """The smallest of 1, 2, 5, 10, ... that cuts `span` in at most `count` pieces; 0 when there is none."""
+def _nice_step(span: float, count: int, factors: tuple[float, ...] = (1, 2, 5, 10, 20)) -> float:
+    """The smallest round number that cuts `span` in at most `count` pieces; 0 when there is none."""
     raw = span / max(count, 1)
     if not (math.isfinite(raw) and raw > 1e-300):
         return 0.0
     power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= raw * (1 - 1e-9))
+    return next(factor * power for factor in factors if factor * power >= raw * (1 - 1e-9))
 
 
 def _time_step(span: float, count: int) -> float:
