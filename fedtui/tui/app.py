@@ -128,9 +128,13 @@ class FedApp(App[int]):
     def _watch(self, look: Callable[..., News]) -> None:
         """In a thread of its own: look, hand over, wait until that is on the screen, wait a second."""
         shown = threading.Event()
+        pause = 0.0  # the first look is a short one
         while not self._gone:
             self._looking.clear()
-            news = look(self.store.wanted())
+            try:
+                news = look(self.store.wanted())
+            except Exception as error:  # a mistake of ours must not stop the watch
+                news = {"daemon_ok": False, "daemon_error": f"the interface made a mistake ({type(error).__name__}: {error})", "tables": {}}
             shown.clear()
             try:
                 self.call_later(self._show, news, shown)
@@ -138,7 +142,8 @@ class FedApp(App[int]):
                 return
             while not shown.wait(1.0) and not self._gone:  # a frozen terminal holds the UI thread up
                 pass
-            self._looking.wait(LOOK_S)
+            self._looking.wait(pause)
+            pause = LOOK_S
 
     def _show(self, news: News, shown: threading.Event) -> None:
         try:

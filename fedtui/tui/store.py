@@ -151,9 +151,13 @@ class Looker:
         self._run: tuple[object, dict[str, Any]] = (None, {})
         self._file: tuple[object, ProjectFile | None] = (None, None)
         self._failures: dict[str, tuple[object, dict[str, Any]]] = {}
+        self._first = True
 
     def look(self, wanted: Mapping[str, bool]) -> News:
-        """All there is to see now, with the tables of the `wanted` runs that are lacking or have changed."""
+        """All there is to see now, with the tables of the `wanted` runs that are lacking or have changed.
+
+        The first time only what the daemon says: reading runs imports NumPy, and that takes longer.
+        """
         news: News = {"daemon_ok": True, "daemon_error": ""}
         try:
             client = self._daemon()
@@ -162,6 +166,9 @@ class Looker:
         except (UserError, OSError) as error:
             news |= {"daemon_ok": False, "daemon_error": str(error)}
         news = clean_all(news)
+        if self._first:
+            self._first = False
+            return {**news, "tables": {}}
         with contextlib.suppress(OSError):
             news["runs"] = self._runs()
         with contextlib.suppress(OSError, UserError):

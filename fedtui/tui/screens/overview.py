@@ -161,7 +161,7 @@ class OverviewPane(Pane):
             self.store.selected = event.name
             self._show_log()
             self.refresh_bindings()
-        elif self.store.loaded:
+        else:
             self._show_processes()
 
     def on_process_table_opened(self) -> None:
