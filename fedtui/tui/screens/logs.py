@@ -227,7 +227,7 @@ class LogsPane(Pane):
 
     # What is said about them
 
-    def on_log_view_moved(self, event: LogView.Moved) -> None:
+    def on_log_page_moved(self, event: LogView.Moved) -> None:
         """Say where it stands."""
         event.stop()
         self._show_state()

@@ -1,50 +1,23 @@
 """Logs of any size: what is painted is what is on the screen, and nothing else of them is in memory."""
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Offset, Region
-from textual.message import Message
+from textual.geometry import Offset
 from textual.selection import Selection
-from textual.strip import Strip
 
-from fedtui.log_lines import compile_pattern, level_of
+from fedtui.log_lines import compile_pattern
 from fedtui.log_rows import line_at
-from fedtui.tui.log_reader import Choice, LogReader
+from fedtui.tui.log_reader import Choice
+from fedtui.tui.widgets.log_page import LogPage, Place
 from fedtui.tui.widgets.log_search import Search
-from fedtui.tui.widgets.log_widget import LogWidget, Span, cuts, index_at
 
 COPIED = 20_000  # rows at most
 SIDEWAYS = 16  # cells by one key
-_STAMP = re.compile(r"\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?:? *")
-
-Place = tuple[int, int]  # a row, and which of the screen lines it is wrapped into
-
-
-class ScreenLine(NamedTuple):
-    """All that a line on the screen shows, but for the selection."""
-
-    row: int
-    begin: int  # its first character in the row
-    text: str
-    spans: tuple[Span, ...]
-    level: str
-
-
-class LogView(LogWidget, can_focus=True):
-    """Rows of one or several logs, followed until somebody scrolls.
-
-    Attributes
-    ----------
-    reader : reads the logs, in a thread.
-    follow : whether the newest row stays in sight.
-    wrap, times : whether long rows are wrapped; whether the time at the begin of rows is shown.
-    search : what is searched, and where it stands.
-    """
+class LogView(LogPage, can_focus=True):
+    """Logs, followed until somebody scrolls; searched, selected and copied from."""
 
     ALLOW_SELECT = True
     DEFAULT_CSS = "LogView { height: 1fr; }"
@@ -65,31 +38,11 @@ class LogView(LogWidget, can_focus=True):
         Binding("right", "sideways(1)", "right", show=False),
     ]
 
-    class Changed(Message):
-        """The reader has news."""
-
-    class Moved(Message):
-        """What is shown, or what is to be said about it, has changed."""
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.reader = LogReader(lambda: self.post_message(self.Changed()))
-        self.follow, self.wrap, self.times = True, False, True
-        self.search = Search()
-        self._top: Place = (0, 0)
-        self._left = 0
-        self._lines: list[ScreenLine] = []
         self._mark: tuple[int, int] | None = None  # where the selection by keys began, and the row it has come to
         self._line: int | None = None  # of the log: to be shown as soon as it is known
         self._moment = ""  # likewise
-
-    def on_mount(self) -> None:
-        """Begin to read."""
-        self.reader.start()
-
-    def on_unmount(self) -> None:
-        """End reading."""
-        self.reader.stop()
 
     # What is shown
 
@@ -115,14 +68,10 @@ class LogView(LogWidget, can_focus=True):
         self.search = Search(pattern, None if self.follow else self._top[0])
         self._news()
 
-    def on_log_view_changed(self, event: Changed) -> None:
+    def on_log_page_changed(self, event: LogPage.Changed) -> None:
         """Take over what the reader has found."""
         event.stop()
         self._news()
-
-    def on_resize(self) -> None:
-        """Arrange anew."""
-        self._arrange()
 
     def _news(self) -> None:
         rows = self.reader.rows
@@ -145,14 +94,6 @@ class LogView(LogWidget, can_focus=True):
         return row if picks is None else picks[row] if len(picks) else None
 
     # Where it is scrolled to
-
-    @property
-    def place(self) -> str:
-        """Where in the log the screen's last line is, in per cent."""
-        rows = self.reader.rows
-        if rows is None or not self._lines:
-            return "stays here"
-        return f"at {100 * (self._lines[-1].row + 1 - rows.first) // max(rows.end - rows.first, 1)} %"
 
     def action_follow(self) -> None:
         """Follow, or stay here."""
@@ -236,26 +177,6 @@ class LogView(LogWidget, can_focus=True):
         if not self.wrap and not self._left <= begin < self._left + self.size.width - SIDEWAYS:
             self._left = max(begin - self.size.width // 2, 0)
 
-    def _walk(self, place: Place, lines: int) -> Place:
-        """So many screen lines further, as far as there are."""
-        rows = self.reader.rows
-        if rows is None or rows.end <= rows.first:
-            return (0, 0)
-        row, part = min(max(place[0], rows.first), rows.end - 1), place[1]
-        if not self.wrap:
-            return min(max(row + lines, rows.first), rows.end - 1), 0
-        part = min(part, self._parts(row) - 1)
-        while lines > 0 and (row < rows.end - 1 or part < self._parts(row) - 1):
-            row, part = (row, part + 1) if part < self._parts(row) - 1 else (row + 1, 0)
-            lines -= 1
-        while lines < 0 and (row, part) > (rows.first, 0):
-            row, part = (row, part - 1) if part else (row - 1, self._parts(row - 1) - 1)
-            lines += 1
-        return row, part
-
-    def _parts(self, row: int) -> int:
-        return len(cuts(self._row(row)[0], self.size.width))
-
     # Selection and copying
 
     @property
@@ -315,77 +236,3 @@ class LogView(LogWidget, can_focus=True):
         if selection is None:
             self._mark = None
         self.refresh()
-
-    # Painting
-
-    def render_line(self, y: int) -> Strip:
-        """One line of the screen."""
-        width = self.size.width
-        if y >= len(self._lines):
-            return Strip.blank(width, self.rich_style)
-        line = self._lines[y]
-        spans = list(line.spans)
-        if (selection := self.text_selection) and (span := selection.get_span(line.row)):
-            end = span[1] if span[1] >= 0 else line.begin + len(line.text)
-            spans.append((span[0] - line.begin, end - line.begin, "selection"))
-        strip = Strip(self.styled(line.text, spans, line.level)).apply_offsets(line.begin, line.row)
-        return strip.crop_extend(0, width, self.rich_style)
-
-    def _arrange(self) -> None:
-        """Find out what belongs on the screen, and paint the lines that have changed."""
-        old, height = self._lines, self.size.height
-        rows = self.reader.rows
-        if rows is None:
-            self._lines = list(self._preview())
-        else:
-            bottom = self._walk((rows.end - 1, 1 << 30), 1 - height)
-            self._top = bottom if self.follow else min(max(self._top, (rows.first, 0)), bottom)
-            self._lines = list(self._screen_lines(self._top, height)) if rows.end > rows.first else []
-        for y in range(height):
-            if old[y : y + 1] != self._lines[y : y + 1]:
-                self.refresh(Region(0, y, self.size.width, 1))
-        self.post_message(self.Moved())
-
-    def _preview(self) -> Iterator[ScreenLine]:
-        """The end of a log while it is being indexed."""
-        logs = list(self.reader.logs.values())
-        if len(logs) == 1 and logs[0].bytes:
-            for number, text in enumerate(logs[0].tail(self.size.height)):
-                yield ScreenLine(number, 0, text, (), level_of(text))
-
-    def _screen_lines(self, place: Place, height: int) -> Iterator[ScreenLine]:
-        rows = self.reader.rows
-        assert rows is not None
-        row, part = place
-        while height > 0 and row < rows.end:
-            text, spans, level = self._row(row)
-            begins = cuts(text, self.size.width) if self.wrap else [index_at(text, self._left)]
-            for n in range(part, len(begins)):
-                begin, end = begins[n], begins[n + 1] if n + 1 < len(begins) else len(text)
-                yield ScreenLine(row, begin, text[begin:end], tuple((a - begin, b - begin, look) for a, b, look in spans), level)
-                height -= 1
-                if height <= 0:
-                    return
-            row, part = row + 1, 0
-
-    def _row(self, row: int) -> tuple[str, list[Span], str]:
-        """A row's text as it is shown, what stands out in it, and how grave it is."""
-        assert self.reader.rows is not None
-        name, text = self.reader.rows.text(row)
-        spans: list[Span] = []
-        level = level_of(text)
-        stamp = match.end() if (match := _STAMP.match(text)) else 0
-        if not self.times:
-            text, stamp = text[stamp:], 0
-        head = f"{name.ljust(max(map(len, self.reader.logs)))} " if name else ""
-        if head:
-            spans.append((0, len(head), "name"))
-        if stamp:
-            spans.append((len(head), len(head) + stamp, "time"))
-        spans += [(begin + len(head), end + len(head), "match") for begin, end in self.search.spans(row, text, self.reader.search)]
-        if row == self.search.hit:
-            spans = [*spans, *((begin, end, "hit") for begin, end, look in spans if look == "match")]
-        return head + text, spans, level
-
-    def _place_of(self, line: ScreenLine) -> Place:
-        return line.row, cuts(self._row(line.row)[0], self.size.width).index(line.begin) if self.wrap else 0

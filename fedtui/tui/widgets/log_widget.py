@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from rich.cells import cached_cell_len, cell_len
 from rich.segment import Segment
-from rich.style import Style
 from textual.widget import Widget
 
 from fedtui.log_lines import level_of
@@ -18,14 +17,15 @@ Span = tuple[int, int, str]  # from, to (in characters), and which of the looks 
 class LogWidget(Widget):
     """A widget that shows lines of logs."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"log--error", "log--warning", "log--time", "log--name", "log--match", "log--hit"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"log--error", "log--warning", "log--time", "log--name", "log--match", "log--hit", "log--selection"}
     DEFAULT_CSS = """
     LogWidget > .log--error { color: $text-error; }
     LogWidget > .log--warning { color: $text-warning; }
     LogWidget > .log--time { color: $text-muted; }
     LogWidget > .log--name { color: $text-accent; text-style: bold; }
-    LogWidget > .log--match { background: $warning 30%; text-style: underline; }
-    LogWidget > .log--hit { text-style: reverse bold; }
+    LogWidget > .log--match { background: $warning-muted; color: $text-warning; text-style: underline; }
+    LogWidget > .log--hit { background: $warning; color: $background; text-style: bold underline; }
+    LogWidget > .log--selection { background: $screen-selection-background; color: $foreground; }
     """
 
     def styled(self, text: str, spans: Sequence[Span] = (), level: str | None = None) -> list[Segment]:
@@ -40,14 +40,9 @@ class LogWidget(Widget):
             style = base
             for first, last, look in spans:
                 if first <= begin and end <= last:
-                    style = style + self._look(look)
+                    style = style + self.get_component_rich_style(f"log--{look}")
             segments.append(Segment(text[begin:end], style))
         return segments
-
-    def _look(self, look: str) -> Style:
-        if look == "selection":
-            return self.screen.get_component_rich_style("screen--selection")
-        return self.get_component_rich_style(f"log--{look}", partial=True)
 
 
 def cuts(text: str, width: int) -> list[int]:
