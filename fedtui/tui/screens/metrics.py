@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from fedtui.tui import figures
 from fedtui.tui.figures import Choice, Source
@@ -21,15 +21,12 @@ from fedtui.tui.widgets.chart_grid import ChartGrid
 from fedtui.tui.widgets.client_table import ClientTable
 from fedtui.tui.widgets.legend import Entry, Legend
 from fedtui.tui.widgets.line_input import LineInput
+from fedtui.tui.widgets.nothing import Nothing
 from fedtui.tui.widgets.palette import Colours
 from fedtui.tui.widgets.run_picker import RunPicker
 
 SMALL_HEIGHT = 28  # below it, charts or clients, not both
 _PHASES = tuple(figures.PHASES)
-
-
-class Nothing(Static, can_focus=True):
-    """What stands where there is nothing to show: with the focus, so that the keys work here too."""
 
 
 class MetricsPane(Pane):
@@ -74,7 +71,7 @@ class MetricsPane(Pane):
         """Legend, filter, charts, clients."""
         yield Legend()
         yield LineInput(placeholder="show only metrics whose name has … (a regular expression)", id="filter")
-        yield Nothing(classes="empty", markup=False)
+        yield Nothing()
         yield ChartGrid()
         yield ClientTable(self._clients, id="clients", classes="panel")
 
@@ -267,7 +264,7 @@ class MetricsPane(Pane):
         page, pages = grid.page
         parts = [self._sources[0].name if len(self._sources) == 1 else "", {"both": ""}.get(choice.phase, choice.phase)]
         parts += [f"smoothed {choice.smoothing}" if choice.smoothing else "", f"filter {self._filter}" if self._filter else ""]
-        parts += [f"page {page}/{pages}" if pages > 1 else ""]
+        parts += [f"page {page}/{pages}" if pages > 1 and not grid.single else ""]
         return " · ".join(part for part in parts if part)
 
     def _why_nothing(self) -> str:

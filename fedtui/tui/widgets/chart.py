@@ -7,19 +7,18 @@ from typing import ClassVar
 
 from rich.style import Style
 from textual import events
-from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from fedtui.tui.widgets.canvas import Canvas
+from fedtui.tui.widgets.painted import Painted
 from fedtui.tui.widgets.palette import line_style, signs
 from fedtui.tui.widgets.picture import Inks, Look, Picture, Series, paint
 
 __all__ = ["Chart", "Look", "Series"]
 
 
-class Chart(Widget):
+class Chart(Painted):
     """Shows series; any values may be in them.
 
     Parameters
@@ -33,13 +32,13 @@ class Chart(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"chart--{part}" for part in ("frame", "chosen", "title", "axis", "best", "cursor", "box")}
     DEFAULT_CSS = """
     Chart {
-        height: 1fr; width: 1fr; color: $foreground;
+        color: $foreground;
         .chart--frame { color: $foreground 30%; }
         .chart--chosen { color: $accent; }
         .chart--title { color: $foreground; text-style: bold; }
         .chart--axis { color: $foreground 65%; }
         .chart--best { text-style: bold; }
-        .chart--cursor { color: $background; background: $accent; }
+        .chart--cursor { color: auto; background: $accent; }
         .chart--box { background: $panel; }
         &:ansi {
             .chart--frame { color: ansi_bright_black; }
@@ -91,34 +90,13 @@ class Chart(Widget):
         """The part of the x axis that is drawn."""
         return self._picture.x_range
 
-    def redraw(self) -> None:
-        """Draw as things are now."""
-        if not self.is_mounted or not self.size.area:
-            return
-        if "plotext" not in sys.modules:  # importing it takes longer than a repaint may
+    def paint(self) -> list[Strip]:
+        """The picture; its first one waits for plotext, whose import takes longer than a repaint may."""
+        if "plotext" not in sys.modules:
             self.run_worker(self._load, thread=True, exclusive=True)
-            return
-        old = self._picture.rows
+            return []
         self._picture = paint(self.title, self.series, self._look, self._inks(), self._canvas, *self.size, named=self.named, empty=self.empty)
-        rows = self._picture.rows
-        if len(old) != len(rows):
-            self.refresh()
-        elif changed := [y for y, row in enumerate(rows) if row != old[y]]:
-            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
-
-    def on_mount(self) -> None:
-        """Draw what was shown before there was a size."""
-        self.redraw()
-
-    def on_resize(self) -> None:
-        """Draw for the new size."""
-        self.redraw()
-
-    def notify_style_update(self) -> None:
-        """Draw in the colours of a new theme."""
-        super().notify_style_update()
-        if self.is_mounted:
-            self.call_next(self.redraw)
+        return self._picture.rows
 
     def on_click(self, event: events.Click) -> None:
         """Tell where."""
@@ -126,13 +104,6 @@ class Chart(Widget):
         column, (low, high) = event.x - picture.left, picture.x_range
         inside = 0 <= column < picture.columns and 0 < event.y < self.size.height - 1
         self.post_message(self.Picked(self, low + (high - low) * column / max(picture.columns - 1, 1) if inside else None))
-
-    def render_line(self, y: int) -> Strip:
-        """One row of the picture."""
-        base, rows = self.rich_style, self._picture.rows
-        if y < len(rows):
-            return rows[y].apply_style(base).adjust_cell_length(self.size.width, base)
-        return Strip.blank(self.size.width, base)
 
     def _load(self) -> None:
         import plotext  # noqa: F401

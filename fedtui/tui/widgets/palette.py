@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 _DARK = ("#4fa3ff", "#ff9f43", "#4cd97b", "#e668c8", "#f5d94e", "#52d6d6", "#ff6b6b", "#b48cff", "#a3c76d", "#d0a27c")
 _LIGHT = ("#0b62c4", "#b85c00", "#13803c", "#a8178a", "#7d6a00", "#00757d", "#c62828", "#6a3fc8", "#4f7a12", "#7c5230")
 SIGNS = {"braille": ("braille",), "ascii": tuple("*ox+#%@"), "plain": ("braille", "•", "x", "+", "o", "#", "*")}
-_ANSI = ("blue", "yellow", "green", "magenta", "cyan", "red", "bright_blue", "bright_yellow", "bright_green", "bright_magenta")
+_ANSI_LIGHT = ("blue", "yellow", "green", "magenta", "cyan", "red", "bright_blue", "bright_magenta", "bright_green", "bright_red")
+_ANSI = ("bright_blue", "bright_yellow", "bright_green", "bright_magenta", "bright_cyan", "bright_red", "blue", "magenta", "green", "red")
 
 
 def signs(app: App[Any]) -> str:
@@ -34,7 +35,7 @@ def swatch(kind: str, number: int) -> str:
 def line_style(app: App[Any], number: int, faint: bool = False) -> Style:
     """The style of line `number`, in the theme's world: dark, light, or the terminal's own sixteen colours."""
     theme = app.current_theme
-    palette = _ANSI if app.native_ansi_color else _DARK if theme.dark else _LIGHT
+    palette = (_ANSI if theme.dark else _ANSI_LIGHT) if app.native_ansi_color else _DARK if theme.dark else _LIGHT
     colour = Color.parse(palette[number % len(palette)])
     if not faint:
         return Style(color=colour)

@@ -119,7 +119,7 @@ class _Line:
             ys = ys[np.isfinite(ys)]
             return float(ys[-1]) if len(ys) else float("nan")
         index = int(np.searchsorted(xs, x, "right")) - 1
-        return float(ys[index]) if index >= 0 and (xs[index] == x or (not exact and x <= xs[-1])) else float("nan")
+        return float(ys[index]) if index >= 0 and (xs[index] == x or not exact) else float("nan")
 
 
 def paint(title: str, series: Sequence[Series], look: Look, inks: Inks, canvas: Canvas, width: int, height: int, *, named: bool = True, empty: str = "") -> Picture:

@@ -88,7 +88,7 @@ class RunPicker(ModalScreen[list[str] | None]):
         return (
             glyph("selected" if run.name in self._marked else "unselected") if self._several else "",
             run.name,
-            (f"{glyph(run.outcome)} {run.outcome}", colour(run.outcome).removeprefix("$").removeprefix("text-")),
+            (f"{glyph(run.outcome)} {run.outcome}", colour(run.outcome)),
             f"{run.rounds_done if run.rounds_done is not None else '–'}/{run.rounds if run.rounds is not None else '–'}",
             "" if run.best_accuracy is None else number(run.best_accuracy),
             "" if run.seconds is None else elapsed(run.seconds),

@@ -1,0 +1,222 @@
+"""Place 3: who took part in which round, how long it took, what went wrong, and the way to the log of that moment."""
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import Static
+
+from fedtui.tui.glyphs import colour, glyph
+from fedtui.tui.pane import Pane
+from fedtui.tui.rounds import PHASES, Going, Part, Rounds, duration, rounds_of, spell
+from fedtui.tui.store import Store
+from fedtui.tui.widgets.listing import Column, Listing, Row
+from fedtui.tui.widgets.nothing import Nothing
+from fedtui.tui.widgets.round_grid import RoundGrid
+from fedtui.tui.widgets.run_picker import RunPicker
+
+SIGNS = (("fit", "fit"), ("eval", "eval"), ("waiting", "waiting"), ("late", "late"), ("failed", "failed"), ("excluded", "excluded"), ("straggler", "straggler"))
+
+
+COLUMNS = (
+    Column("round", 6, right=True), Column("client", 20, 6), Column("phase", 5), Column("what", 12), Column("after", 6, right=True), Column("why"),
+)  # fmt: skip
+MOST_TROUBLES = 200
+SMALL_HEIGHT = 28  # below it there is no room for the troubles
+
+
+class JumpToLog(Message):
+    """Show a client's log where it is about a round: `text` stands at the begin of what the client says of it."""
+
+    def __init__(self, client: str, number: int) -> None:
+        super().__init__()
+        self.client, self.number = client, number
+        self.text = f"round {number}: "
+
+
+class RoundsPane(Pane):
+    """See the module."""
+
+    TITLE, KEY = "Rounds", "3"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left_square_bracket", "run(1)", "older run", key_display="[]"),
+        Binding("right_square_bracket", "run(-1)", "newer run", show=False),
+        Binding("o", "open_run", "other run"),
+        Binding("tab", "other", "rounds or troubles", show=False),
+        Binding("shift+tab", "other", "rounds or troubles", show=False),
+        Binding("enter", "log", "its log", show=False),
+    ]
+    DEFAULT_CSS = """
+    RoundsPane { layout: vertical; }
+    RoundsPane #about { height: 1; padding: 0 1; }
+    RoundsPane RoundGrid { height: auto; max-height: 60%; }
+    RoundsPane #cell { height: 5; }
+    RoundsPane.-small RoundGrid { height: 1fr; max-height: 100%; }
+    RoundsPane.-small #troubles, RoundsPane.-empty #troubles { display: none; }
+    RoundsPane Nothing { display: none; }
+    RoundsPane.-empty RoundGrid, RoundsPane.-empty #cell { display: none; }
+    RoundsPane.-empty Nothing { display: block; }
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._run = ""  # the newest one, whichever that is
+        self._going = Going()
+        self._troubles: dict[str, tuple[str, int, str]] = {}
+        self._wanted: tuple[str, int] | None = None  # a cell to go to when there is one
+
+    def compose(self) -> ComposeResult:
+        """What the signs mean, the grid, the cell under the cursor."""
+        yield Static(id="about", markup=False)
+        yield Nothing()
+        yield RoundGrid(classes="panel")
+        yield Static(id="cell", classes="panel", markup=False)
+        yield Listing(COLUMNS, "nothing went wrong, and nobody kept the others waiting", id="troubles")
+
+    def on_mount(self) -> None:
+        """Titles."""
+        self.query_one(RoundGrid).border_title = "Rounds"
+        troubles = self.query_one("#troubles", Listing)
+        troubles.border_title = "What went wrong, or was slow"
+        troubles.add_class("panel")
+
+    def on_resize(self) -> None:
+        """In a small window there is no room for the troubles."""
+        self.set_class(self.size.height < SMALL_HEIGHT, "-small")
+
+    def show(self, store: Store, changed: frozenset[str]) -> None:
+        """Bring the grid up to date."""
+        if changed & {"metrics", "runs", "progress"}:
+            self._update()
+
+    def open(self, run: str) -> None:
+        """Show a run; "" for the newest, whichever that is."""
+        self._run = run
+        if self.is_mounted:
+            self._update()
+
+    def state(self) -> dict[str, Any]:
+        """The run, the cell, how dense."""
+        grid = self.query_one(RoundGrid)
+        return {"run": self._run, "cell": None if grid.following else grid.cell, "density": grid.density}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take that back."""
+        self._run = str(state.get("run", ""))
+        self.query_one(RoundGrid).density = str(state.get("density", ""))
+        if isinstance(cell := state.get("cell"), list):
+            self._wanted = str(cell[0]), int(cell[1])
+
+    def take_focus(self) -> None:
+        """The grid, or the text in its place."""
+        self.query_one(Nothing if self.has_class("-empty") else RoundGrid).focus(scroll_visible=False)
+
+    def on_round_grid_moved(self) -> None:
+        """Say what stands in the cell."""
+        self._show_cell()
+
+    def on_listing_moved(self, event: Listing.Moved) -> None:
+        """The cell goes along with the trouble under the cursor."""
+        if event.listing.has_focus and event.listing.key is not None:
+            client, number, _ = self._troubles[event.listing.key]
+            self.query_one(RoundGrid).go(client, number)
+
+    def on_round_grid_opened(self) -> None:
+        """Show the client's log at that moment."""
+        self.action_log()
+
+    def action_other(self) -> None:
+        """From the rounds to the troubles and back."""
+        grid, troubles = self.query_one(RoundGrid), self.query_one("#troubles", Listing)
+        (troubles if grid.has_focus and troubles.display else grid).focus(scroll_visible=False)
+
+    def action_log(self) -> None:
+        """Ask for the client's log at that moment."""
+        if cell := self.query_one(RoundGrid).cell:
+            self.post_message(JumpToLog(*cell))
+
+    def action_run(self, by: int) -> None:
+        """An older or a newer run."""
+        names = [run.name for run in self.store.runs]
+        if self.run_name in names:
+            place = min(max(names.index(self.run_name) + by, 0), len(names) - 1)
+            self.open(names[place] if place else "")
+
+    def action_open_run(self) -> None:
+        """Choose a run."""
+
+        def chosen(runs: list[str] | None) -> None:
+            if runs:
+                self.open(runs[0])
+
+        self.app.push_screen(RunPicker(self.store.runs, [self.run_name], several=False), chosen)
+
+    @property
+    def run_name(self) -> str:
+        """The run that is shown; "" without any."""
+        names = [run.name for run in self.store.runs]
+        return self._run if self._run in names else names[0] if names else ""
+
+    def _update(self) -> None:
+        name, grid = self.run_name, self.query_one(RoundGrid)
+        tables = self.store.tables(name) if name else {}
+        number, phases = self._going.take(name, self.store.progress)
+        rounds = rounds_of(tables, number, phases)
+        empty = not rounds.rounds
+        if empty:
+            self.query_one(Nothing).update(self._why_nothing(name, bool(tables)))
+        if empty != self.has_class("-empty"):
+            self.set_class(empty, "-empty")
+            if self.screen.focused is None or isinstance(self.screen.focused, (Nothing, RoundGrid)):
+                self.call_after_refresh(self.take_focus)
+        grid.put(rounds)
+        if self._wanted and not empty:
+            grid.go(*self._wanted)
+            self._wanted = None
+        self._show_about(rounds)
+        self._troubles = {"/".join(map(str, key)): key for key in rounds.troubles()[:MOST_TROUBLES]}
+        self.query_one("#troubles", Listing).put([_row(name, key, rounds.parts[key]) for name, key in self._troubles.items()])
+
+    def _show_about(self, rounds: Rounds) -> None:
+        """The signs on the left, the run on the right."""
+        text = Text(no_wrap=True)
+        if rounds.rounds:
+            for sign, word in SIGNS:
+                text.append(f"{glyph(sign)} ", "bold").append(f"{word}  ")
+        name = self.run_name
+        outcome = next((run.outcome for run in self.store.runs if run.name == name), "")
+        right = f"{name} {glyph(outcome)} {outcome}" if name else ""
+        about = self.query_one("#about", Static)
+        text.append(right.rjust(max(about.size.width - len(text.plain), 0)))
+        about.update(text)
+
+    def _show_cell(self) -> None:
+        grid, place = self.query_one(RoundGrid), self.query_one("#cell", Static)
+        if grid.cell is None:
+            return
+        client, number = grid.cell
+        place.border_title = f"{client} · round {number}" + (" · going on" if number == grid.rounds.going else "")
+        text = Text()
+        for phase in PHASES:
+            part = grid.rounds.parts.get((client, number, phase))
+            text.append(f"{phase:<5}", "bold").append(f"{spell(part) if part else 'was not asked'}\n")
+        text.append("enter shows the log of that moment", "dim")
+        place.update(text)
+
+    def _why_nothing(self, name: str, read: bool) -> str:
+        if not self.store.loaded or (name and not read):
+            return "looking …"
+        if not name:
+            return "No run yet.\n\nu starts the server and all clients; each round becomes a column here, each client a row."
+        return f"Nobody has been asked to take part in {name} yet.\n\n1 shows who is there, [ leads to the run before, o to any."
+
+
+def _row(name: str, key: tuple[str, int, str], part: Part) -> Row:
+    client, number, phase = key
+    what = "straggler" if part.straggles else part.outcome
+    tone = "warning" if part.straggles else colour(part.outcome).removeprefix("$")
+    why = f"the others took {part.usual:.1f} s" if part.straggles else part.reason
+    return Row(name, (f"{number}", client, phase, (f"{glyph(what)} {what}", tone), duration(part.seconds), why))
