@@ -28,8 +28,9 @@ class RunSummary:
     ----------
     outcome : one of `OUTCOMES`; `reason` says more when there is more to say.
     rounds_done, rounds : complete rounds, and how many it was to have; None when not known.
-    best_accuracy : the best of the rounds' evaluations; None before the first.
+    best_accuracy, best_loss : the best of the rounds' evaluations; None before the first.
     seconds : from start to end, so far for a running one; None when the end is not known.
+    clients, synthetic : who took part, and who of them with made-up images.
     """
 
     name: str
@@ -43,6 +44,9 @@ class RunSummary:
     best_accuracy: float | None = None
     seconds: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    best_loss: float | None = None
+    clients: tuple[str, ...] = ()
+    synthetic: tuple[str, ...] = ()
 
 
 def find_run(results: Path, name: str | None = None) -> Path:
@@ -83,6 +87,8 @@ def summary(run: Path) -> RunSummary:
     config = config if isinstance(config, dict) else {}
     start, end = _moment(info.get("start")), _moment(info.get("end"))
     stop = now() if outcome == "running" else end
+    evaluations = Table(run / "metrics" / "eval_metrics.csv")
+    evaluations.poll()
     return RunSummary(
         name=run.name,
         path=run,
@@ -92,9 +98,12 @@ def summary(run: Path) -> RunSummary:
         end=end,
         rounds_done=_count(info.get("rounds_done")),
         rounds=_count(config.get("num-server-rounds")),
-        best_accuracy=_best(run / "metrics" / "eval_metrics.csv", "accuracy"),
+        best_accuracy=max(_values(evaluations, "accuracy"), default=None),
         seconds=(stop - start).total_seconds() if start and stop else None,
         config=config,
+        best_loss=min(_values(evaluations, "loss"), default=None),
+        clients=_names(info.get("clients")),
+        synthetic=_names(info.get("synthetic")),
     )
 
 
@@ -131,12 +140,14 @@ def decimate(x: np.ndarray | Sequence[float], y: np.ndarray | Sequence[float], b
     return points[0], points[1]
 
 
-def _best(path: Path, column: str) -> float | None:
-    table = Table(path)
-    table.poll()
+def _values(table: Table, column: str) -> list[float]:
     if column not in table.columns:
-        return None
-    return max((value for value in table.numbers(column).tolist() if not math.isnan(value)), default=None)
+        return []
+    return [value for value in table.numbers(column).tolist() if not math.isnan(value)]
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _moment(value: object) -> datetime.datetime | None:

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from fedtui.cleaning import clean
-from fedtui.tui.glyphs import glyph
+from fedtui.tui.glyphs import MUTED, glyph
 
 GAP, GUTTER = 2, 2  # cells between columns; before the first, for the cursor's sign
 Cell = str | tuple[str, str]  # a text, or a text and its tone, see `Listing`
@@ -24,7 +24,7 @@ Cell = str | tuple[str, str]  # a text, or a text and its tone, see `Listing`
 class Column(NamedTuple):
     """A column is as wide as its longest text, from `least` to `width` cells; `width` 0 takes what the others leave.
 
-    One without any text is left out, unless it has a `least` width.
+    One without any text is left out, unless it has a `least` width; so is one that takes the rest when that is less.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 class Listing(Widget, can_focus=True):
     """Rows below a head. Texts may come from outside: they are cleaned here.
 
-    A cell's tone is one of `TONES`, or a colour as Rich writes it. `empty` stands where there are no rows.
+    A cell's tone is one of `TONES`, what `glyphs.colour` says, or a colour as Rich writes it. `empty` stands where there are no rows.
     """
 
     TONES: ClassVar[tuple[str, ...]] = ("head", "muted", "success", "warning", "error", "accent", "strong")
@@ -205,6 +205,7 @@ class Listing(Widget, can_focus=True):
         return Strip(Segment.simplify(segments)).crop_extend(0, self.size.width, style)
 
     def _tone(self, tone: str) -> Style:
+        tone = "muted" if tone == MUTED else tone.removeprefix("$")
         if tone not in self.TONES:
             return Style.parse(tone)
         style = self.get_component_rich_style(f"listing--{tone}")
@@ -241,7 +242,7 @@ class Listing(Widget, can_focus=True):
         rest = total - GUTTER - sum(widths.values()) - GAP * (len(shown) - 1)
         x = GUTTER
         for index, column in shown:
-            width = max(rest, 0) if column.width == 0 else widths[index]
+            width = widths[index] if column.width else rest if rest >= column.least else 0
             if x + width > total:
                 width = total - x
             if width > 0:
@@ -251,7 +252,7 @@ class Listing(Widget, can_focus=True):
         self._top = min(max(self._top, self._cursor - room + 1), self._cursor, max(len(self.rows) - room, 0))
 
     def _is_used(self, index: int, column: Column) -> bool:
-        return bool(column.least or not self.rows) or any(_parts(row.cells[index])[0] for row in self.rows if index < len(row.cells))
+        return bool(column.width == 0 or column.least or not self.rows) or any(_parts(row.cells[index])[0] for row in self.rows if index < len(row.cells))
 
     def _width(self, index: int, column: Column) -> int:
         if column.width == 0:

@@ -83,7 +83,7 @@ class RosterPanel(Vertical):
     def _state(self, name: str) -> tuple[str, str]:
         process = self.store.process(name)
         state = self.store.pending.get(name) or (process["state"] if process else "stopped")
-        return f"{glyph(state)} {state}", colour(state).removeprefix("$").rpartition("-")[2]
+        return f"{glyph(state)} {state}", colour(state)
 
     def _client(self) -> Client | None:
         name = self.query_one(Listing).key

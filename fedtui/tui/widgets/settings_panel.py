@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual import on
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -209,6 +210,8 @@ class SettingsPanel(Vertical):
     @on(LineInput.Cancelled, "#filter")
     def action_clear_filter(self) -> None:
         """Show all keys again."""
+        if not self.needle and not self.query_one("#filter").display:
+            raise SkipAction
         self.needle = ""
         self._filtered()
         self.show()
