@@ -115,9 +115,9 @@ class FedApp(App[int]):
 
     async def on_mount(self) -> None:
         """Go where the user was last; only then look."""
-        if theme := self._saved.get("theme"):
-            self.theme = theme if theme in self.available_themes else self.theme
-        self.store.selected = str(self._saved.get("selected") or self.store.selected)
+        if (theme := self._saved.get("theme")) in self.available_themes:
+            self.theme = theme
+        self.store.selected = self._saved.get("selected", self.store.selected)
         if not self.is_headless:
             terminal.leave_on_signals(self, self.remember)
         place = self._saved.get("place")

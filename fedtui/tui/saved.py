@@ -17,7 +17,8 @@ def load(project: Project) -> dict[str, Any]:
         found = json.loads(_path(project).read_bytes())
     except (OSError, ValueError, UserError):
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("panes", {}), dict) else {}
+    kinds = {"place": str, "selected": str, "theme": str, "panes": dict}
+    return {name: found[name] for name, kind in kinds.items() if isinstance(found, dict) and isinstance(found.get(name), kind)}
 
 
 def save(project: Project, state: dict[str, Any]) -> None:

@@ -138,7 +138,8 @@ class OverviewPane(Pane):
         if table.selected and table.selected != store.selected and not self._filter:
             store.selected = table.selected
         running, count = len(store.active), len(store.processes)
-        table.border_title = f"Processes  {running} of {count} run" if store.loaded else "Processes"
+        how = f"{running} of {count} run" if store.daemon_ok else "as last seen" if store.loaded else ""
+        table.border_title = f"Processes  {how}"
         table.border_subtitle = f"filter: {self._filter}" if self._filter else ""
 
     def _show_curves(self, store: Store) -> None:
