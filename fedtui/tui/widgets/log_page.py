@@ -52,6 +52,7 @@ class LogPage(LogWidget):
         self.follow, self.wrap, self.times = True, False, True
         self.search = Search()
         self._top: Place = (0, 0)
+        self._to_end = True
         self._left = 0
         self._lines: list[ScreenLine] = []
 
@@ -105,8 +106,7 @@ class LogPage(LogWidget):
         if (selection := self.text_selection) and (span := selection.get_span(line.row)):
             end = span[1] if span[1] >= 0 else line.begin + len(line.text)
             spans.append((span[0] - line.begin, end - line.begin, "selection"))
-        strip = Strip(self.styled(line.text, spans, line.level)).apply_offsets(line.begin, line.row)
-        return strip.crop_extend(0, width, self.rich_style)
+        return self.strip(line.text, spans, line.level).apply_offsets(line.begin, line.row)
 
     def _arrange(self) -> None:
         """Find out what belongs on the screen, and paint the lines that have changed."""
@@ -116,12 +116,30 @@ class LogPage(LogWidget):
             self._lines = list(self._preview())
         else:
             bottom = self._walk((rows.end - 1, 1 << 30), 1 - height)
-            self._top = bottom if self.follow else min(max(self._top, (rows.first, 0)), bottom)
+            if not self.follow:
+                self._top = min(max(self._top, (rows.first, 0)), bottom)
+            else:
+                self._top = self._followed(bottom)
             self._lines = list(self._screen_lines(self._top, height)) if rows.end > rows.first else []
         for y in range(height):
             if old[y : y + 1] != self._lines[y : y + 1]:
                 self.refresh(Region(0, y, self.size.width, 1))
         self.post_message(self.Moved())
+
+    def _followed(self, bottom: Place) -> Place:
+        """What is on top while following, where `bottom` shows the end and nothing below it.
+
+        When the newest row does not fit any more, the screen moves on by a third, so that the next rows find room: rows that
+        stay where they are can be read, and are not sent again. When more rows than that have come, it moves to the very end.
+        """
+        third = self.size.height // 3
+        room = self._walk(bottom, third)
+        if self._to_end or self._top > room:
+            self._to_end = False
+            return bottom
+        if self._top >= bottom:
+            return self._top
+        return room if self._walk(self._top, third) >= bottom else bottom
 
     def _preview(self) -> Iterator[ScreenLine]:
         """The end of a log while it is being indexed."""

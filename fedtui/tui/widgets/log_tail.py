@@ -46,7 +46,7 @@ class LogTail(LogWidget):
         width = self.size.width
         if y >= len(self._rows):
             return Strip.blank(width, self.rich_style)
-        return Strip(self.styled(self._rows[y])).crop_extend(0, width, self.rich_style)
+        return self.strip(self._rows[y])
 
     def _show_rows(self, rows: list[str]) -> None:
         old, self._rows = self._rows, rows

@@ -53,7 +53,7 @@ class LogView(LogPage, can_focus=True):
         self.reader.choose(choice)
         self._line, self._mark = line, None
         if line is None:
-            self.follow, self._top = True, (0, 0)
+            self.follow = self._to_end = True
 
     def show_moment(self, moment: str) -> None:
         """Show what was logged from a moment on ("2026-01-31 14:00:05", as logs have it)."""
@@ -97,7 +97,7 @@ class LogView(LogPage, can_focus=True):
 
     def action_follow(self) -> None:
         """Follow, or stay here."""
-        self.follow = not self.follow
+        self.follow = self._to_end = not self.follow
         self._arrange()
 
     def action_newest(self) -> None:
@@ -105,7 +105,7 @@ class LogView(LogPage, can_focus=True):
         if self._mark:
             self._move_mark(1 << 62)
         else:
-            self.follow = True
+            self.follow = self._to_end = True
             self._arrange()
 
     def action_oldest(self) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rich.cells import cached_cell_len, cell_len
 from rich.segment import Segment
+from textual.strip import Strip
 from textual.widget import Widget
 
 from fedtui.log_lines import level_of
@@ -28,12 +29,13 @@ class LogWidget(Widget):
     LogWidget > .log--selection { background: $screen-selection-background; color: $foreground; }
     """
 
-    def styled(self, text: str, spans: Sequence[Span] = (), level: str | None = None) -> list[Segment]:
-        """A clean line in the colour of its level, with `spans` laid over it, later ones on top."""
-        level = level or level_of(text)
+    def strip(self, text: str, spans: Sequence[Span] = (), level: str | None = None) -> Strip:
+        """A clean line in the colour of its level as wide as the widget, with `spans` laid over it, later ones on top."""
+        width, level = self.size.width, level or level_of(text)
+        text += " " * (width - cell_len(text))  # in one piece with the text: a piece of its own costs 40 bytes
         base = self.rich_style if level == "info" else self.get_component_rich_style(f"log--{level}")
         if not spans:
-            return [Segment(text, base)]
+            return Strip([Segment(text, base)]).crop(0, width)
         edges = sorted({0, len(text), *(min(max(edge, 0), len(text)) for begin, end, _ in spans for edge in (begin, end))})
         segments = []
         for begin, end in itertools.pairwise(edges):
@@ -42,7 +44,7 @@ class LogWidget(Widget):
                 if first <= begin and end <= last:
                     style = style + self.get_component_rich_style(f"log--{look}")
             segments.append(Segment(text[begin:end], style))
-        return segments
+        return Strip(segments).crop(0, width)
 
 
 def cuts(text: str, width: int) -> list[int]:
