@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -65,6 +66,7 @@ class Matcher:
         except (OSError, EOFError, ValueError):
             problem = "the process that searches is gone: search again"
         self.broken = True
+        self.close()
         raise UserError(problem)
 
     def close(self) -> None:
@@ -135,7 +137,9 @@ def main() -> None:
     include, exclude = (_Pattern(text) if text else None for text in json.loads(_read(source)))
     with contextlib.suppress(EOFError):
         while True:
+            signal.alarm(0)
             text = _read(source).decode("utf-8", "surrogateescape")
+            signal.alarm(round(2 * SECONDS))  # its default action ends a search for ever, also when nobody is left to do it
             found = include.matches(text) if include else set(range(text.count("\n") + 1))
             _write(target, array("I", sorted(found - exclude.matches(text) if exclude else found)).tobytes())
 
