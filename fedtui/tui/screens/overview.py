@@ -139,8 +139,7 @@ class OverviewPane(Pane):
             store.selected = table.selected
         running, count = len(store.active), len(store.processes)
         how = f"{running} of {count} run" if store.daemon_ok else "as last seen" if store.loaded else ""
-        table.border_title = f"Processes  {how}"
-        table.border_subtitle = f"filter: {self._filter}" if self._filter else ""
+        _entitle(table, f"Processes  {how}", f"filter: {self._filter}" if self._filter else "")
 
     def _show_curves(self, store: Store) -> None:
         run = store.progress.get("run")
@@ -154,7 +153,7 @@ class OverviewPane(Pane):
     def _show_log(self) -> None:
         process = self.store.process()
         self.query_one(LogTail).show(Path(process["log"]) if process and process.get("log") else None)
-        self.query_one(LogPanel).border_title = f"Log of {process['name']}" if process else "Log"
+        _entitle(self.query_one(LogPanel), f"Log of {process['name']}" if process else "Log")
 
     def on_process_table_selected(self, event: ProcessTable.Selected) -> None:
         """The log and the keys follow the cursor."""
@@ -214,6 +213,12 @@ class OverviewPane(Pane):
                 panel.set_class(panel.id == self._lower, "-shown")
         except NoMatches:  # not composed yet
             return
+
+
+def _entitle(panel: Widget, title: str, subtitle: str = "") -> None:
+    """Setting a title paints the whole frame, also when it is the same."""
+    if (panel.border_title, panel.border_subtitle) != (title, subtitle):
+        panel.border_title, panel.border_subtitle = title, subtitle
 
 
 def _parts_in_the_run(store: Store) -> tuple[dict[str, str], dict[str, str]]:

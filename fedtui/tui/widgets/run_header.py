@@ -25,9 +25,11 @@ class RunHeader(Widget):
     def __init__(self, *, classes: str | None = None) -> None:
         super().__init__(classes=classes)
         self._lines: tuple[Content, ...] = ()
+        self._store: Store | None = None
 
     def show(self, store: Store) -> None:
         """Bring it up to date."""
+        self._store = store
         lines = tuple(self._content(store))
         if lines != self._lines:
             self._lines = lines
@@ -40,7 +42,8 @@ class RunHeader(Widget):
 
     def on_resize(self) -> None:
         """The bar has another width now."""
-        self._lines = ()
+        if self._store is not None:
+            self.show(self._store)
 
     def _content(self, store: Store) -> Sequence[Content]:
         progress = store.progress
