@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -115,7 +115,9 @@ class Listing(Widget, can_focus=True):
         marks = self._cursor, self._top
         self._cursor = keys.index(wanted) if wanted in keys else min(self._cursor, max(len(keys) - 1, 0))
         self._arrange()
-        if layout != self._layout or marks != (self._cursor, self._top) or len(old) != len(self.rows):
+        if len(old) != len(self.rows) and self.styles.is_auto_height:
+            self.refresh(layout=True)
+        elif layout != self._layout or marks != (self._cursor, self._top) or len(old) != len(self.rows):
             self.refresh()
         else:
             for number, (was, row) in enumerate(zip(old, self.rows, strict=True)):
@@ -151,6 +153,10 @@ class Listing(Widget, can_focus=True):
     def action_page(self, by: int) -> None:
         """Move the cursor by as many rows as are visible."""
         self._move_to(self._cursor + by * self._room)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as rows and head, where the height is `auto`."""
+        return len(self.rows) + 1 if self.rows or not self.empty else self.empty.count("\n") + 1
 
     def on_resize(self) -> None:
         """Other columns and rows fit now."""

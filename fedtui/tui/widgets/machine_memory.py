@@ -1,0 +1,80 @@
+"""The memory of the machine, or of its cgroup: each process's part of it, the others', and what is free."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.style import Style
+from textual.content import Content
+from textual.style import Style as ContentStyle
+from textual.widget import Widget
+
+from fedtui.tui.glyphs import MUTED, glyph
+from fedtui.tui.widgets.memory_bar import FULL, TIGHT, gigabytes
+
+Part = tuple[str, float, Style]  # name, MB, colour
+
+
+def limit_mb(machine: Mapping[str, Any]) -> float:
+    """What may be used: the cgroup's limit, or all there is."""
+    return float(min(machine["limit_mb"] or machine["total_mb"], machine["total_mb"]))
+
+
+class MachineMemory(Widget):
+    """A bar and two lines of figures."""
+
+    DEFAULT_CSS = "MachineMemory { height: 3; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._machine: Mapping[str, Any] = {}
+        self._parts: list[Part] = []
+        self._shown: Content | None = None
+
+    def show(self, machine: Mapping[str, Any], parts: Iterable[Part]) -> None:
+        """Bring it up to date."""
+        self._machine, self._parts = machine, list(parts)
+        if (content := self._content()) != self._shown:
+            self._shown = content
+            self.refresh()
+
+    def on_resize(self) -> None:
+        """The bar has another length."""
+        self._shown = self._content()
+
+    def render(self) -> Content:
+        """The three lines."""
+        return self._shown or self._content()
+
+    def _content(self) -> Content:
+        machine = self._machine
+        if not machine:
+            return Content.styled("not measured yet", MUTED)
+        total, ours = limit_mb(machine), sum(size for _, size, _ in self._parts)
+        free = min(machine["available_mb"], max(total - ours, 0.0))
+        used = total - free
+        tone = "$error" if used > FULL * total else "$warning" if used > TIGHT * total else "$success"
+        limited = machine["limit_mb"] and machine["limit_mb"] < machine["total_mb"]
+        what = f"limit {gigabytes(total)} (of the cgroup)" if limited else f"{gigabytes(total)} in this machine"
+        others = f"  others {gigabytes(used - ours)}" if used - ours >= 1 else ""
+        swap = f"  swap {gigabytes(machine['swap_used_mb'])} of {gigabytes(machine['swap_total_mb'])}" if machine["swap_total_mb"] else "  no swap"
+        stalled = (machine.get("pressure") or {}).get("avg10", 0.0)
+        return Content.assemble(
+            self._bar(total, used), "\n",
+            (f"free {gigabytes(free)}", f"bold {tone}"), f"  federation {gigabytes(ours)}{others}", "\n",
+            (f"{what}{swap}", MUTED),
+            (f"  {glyph('warning')} processes wait for memory {stalled:.0f} % of the time" if stalled >= 1 else "", "$warning"),
+        )  # fmt: skip
+
+    def _bar(self, total: float, used: float) -> Content:
+        width = max(self.size.width, 1)
+        ends, sizes = 0.0, [*(size for _, size, _ in self._parts), max(used - sum(size for _, size, _ in self._parts), 0.0)]
+        styles: Sequence[Style | None] = [*(style for _, _, style in self._parts), None]
+        parts: list[Content | tuple[str, str | ContentStyle]] = []
+        begin = 0
+        for size, style in zip(sizes, styles, strict=True):
+            ends += size
+            end = min(round(ends / total * width), width)
+            parts.append(("▒" * (end - begin), MUTED) if style is None else ("█" * (end - begin), ContentStyle.from_rich_style(style)))
+            begin = max(begin, end)
+        return Content.assemble(*parts, ("░" * (width - begin), "$foreground 25%"))
