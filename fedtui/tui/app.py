@@ -118,6 +118,7 @@ class FedApp(App[int]):
         if (theme := self._saved.get("theme")) in self.available_themes:
             self.theme = theme
         self.store.selected = self._saved.get("selected", self.store.selected)
+        self.store.viewed, self.store.picked = self._saved.get("viewed"), set(map(str, self._saved.get("picked", ())))
         if not self.is_headless:
             terminal.leave_on_signals(self, self.remember)
         place = self._saved.get("place")
@@ -224,7 +225,9 @@ class FedApp(App[int]):
     def remember(self) -> None:
         """Save where the user is, to be found again."""
         panes = dict(self._saved.get("panes", {})) | {name: pane.state() for name, pane in self.panes.items() if pane.is_mounted}
-        self._saved = {"place": self.place, "selected": self.store.selected, "theme": self.theme, "panes": panes}
+        store = self.store
+        seen = {"selected": store.selected, "viewed": store.viewed, "picked": sorted(store.picked)}
+        self._saved = {"place": self.place, "theme": self.theme, **seen, "panes": panes}
         saved.save(self.store.project, self._saved)
 
     async def action_back(self) -> None:

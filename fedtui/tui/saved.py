@@ -17,7 +17,7 @@ def load(project: Project) -> dict[str, Any]:
         found = json.loads(_path(project).read_bytes())
     except (OSError, ValueError, UserError):
         return {}
-    kinds = {"place": str, "selected": str, "theme": str, "panes": dict}
+    kinds = {"place": str, "selected": str, "theme": str, "viewed": str, "picked": list, "panes": dict}
     return {name: found[name] for name, kind in kinds.items() if isinstance(found, dict) and isinstance(found.get(name), kind)}
 
 

@@ -60,13 +60,11 @@ class RunsPane(Pane):
             self._show()
 
     def state(self) -> dict[str, Any]:
-        """Cursor, picked runs, and the one that is looked at."""
-        return {"key": self.query_one(Listing).key, "picked": sorted(self.store.picked), "viewed": self.store.viewed}
+        """The run under the cursor."""
+        return {"key": self.query_one(Listing).key}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take it back."""
-        self.store.picked.update(str(name) for name in state.get("picked", ()))
-        self.store.viewed = str(state["viewed"]) if state.get("viewed") else None
+        """Go there."""
         self.query_one(Listing).go(str(state.get("key")))
 
     def on_resize(self, event: events.Resize) -> None:
