@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -25,7 +24,7 @@ from fedtui.tui.widgets.memory_bar import MemoryBar
 from fedtui.tui.widgets.process_table import Cell, ProcessTable, cells_of
 from fedtui.tui.widgets.run_header import RunHeader
 
-SMALL = (100, 30)  # below this size one panel at a time stands under the table
+SMALL = (100, 32)  # in a window below this size one panel at a time stands under the table
 BIN_S, BINS = 12, 10
 CURVES = ("loss", "accuracy")
 
@@ -87,10 +86,11 @@ class OverviewPane(Pane):
         """Titles of the panels."""
         self.query_one(RunHeader).border_title = "Run"
         self._arrange()
+        self.on_resize()
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         """Small windows show one panel at a time under the table."""
-        self.set_class(event.size.width < SMALL[0] or event.size.height < SMALL[1], "-small")
+        self.set_class(self.app.size.width < SMALL[0] or self.app.size.height < SMALL[1], "-small")
 
     @property
     def marked(self) -> Iterable[str]:
