@@ -1,7 +1,6 @@
 """From a run's tables to what charts and the table of clients show. Plain functions; nothing here knows a widget."""
 from __future__ import annotations
 
-import datetime
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -85,7 +84,7 @@ def metric_names(sources: Iterable[Source], choice: Choice) -> list[str]:
     for source in sources:
         for overall, by_client in PHASES[choice.phase]:
             for table in (overall, by_client) if choice.clients else (overall,):
-                if table in source.tables:
+                if table in source.tables and len(source.tables[table]):
                     found |= dict.fromkeys(name for name in source.tables[table].columns if name not in _NO_METRIC)
     rank = {name: place for place, name in enumerate(_FIRST)}
     return sorted(found, key=lambda name: (rank.get(name, len(rank)), name.startswith(_LAST)))
@@ -178,15 +177,9 @@ def short_names(runs: Iterable[str]) -> dict[str, str]:
     return {run: word if words.count(word) == 1 else run for run, word in zip(runs, words, strict=True)}
 
 
-def spell_differences(summaries: Iterable[RunSummary]) -> dict[str, str]:
-    """For each run the configuration keys in which it differs from the others, such as `learning-rate=0.1`."""
-    from fedtui.cleaning import clean
-    from fedtui.metrics import config_differences
-
-    differences = config_differences(summaries)
-    return {
-        run: clean("  ".join(f"{key}={'–' if value is None else value}" for key, value in keys.items()), 200) for run, keys in differences.items()
-    }
+def started(summary: RunSummary) -> float:
+    """When a run began, in seconds since 1970; 0 when it is not known."""
+    return summary.start.timestamp() if summary.start else 0.0
 
 
 def _lines(metric: str, source: Source, choice: Choice, colour: int | None) -> list[Series]:
@@ -253,8 +246,3 @@ def _outlying(values: np.ndarray) -> np.ndarray:
     distance = np.abs(values - np.median(values))
     usual = max(float(np.median(distance)), 1e-3 * float(np.abs(values).max(initial=0.0)), 1e-12)
     return (0.6745 * distance / usual > OUTLYING) & (len(values) >= 4)
-
-
-def started(summary: RunSummary) -> float:
-    """When a run began, in seconds since 1970; 0 when it is not known."""
-    return summary.start.astimezone(datetime.UTC).timestamp() if summary.start else 0.0

@@ -23,6 +23,7 @@ from fedtui.tui.widgets.legend import Entry, Legend
 from fedtui.tui.widgets.line_input import LineInput
 from fedtui.tui.widgets.nothing import Nothing
 from fedtui.tui.widgets.palette import Colours
+from fedtui.tui.widgets.run_details import differences, spell_config
 from fedtui.tui.widgets.run_picker import RunPicker
 
 SMALL_HEIGHT = 28  # below it, charts or clients, not both
@@ -60,7 +61,6 @@ class MetricsPane(Pane):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._overlaid: list[str] = []  # empty: the newest run, whichever that is
         self._choice = Choice()
         self._filter = ""
         self._runs, self._clients = Colours(), Colours()
@@ -84,20 +84,14 @@ class MetricsPane(Pane):
         if changed & {"metrics", "runs", "progress"}:
             self._update()
 
-    def overlay(self, runs: Sequence[str]) -> None:
-        """Show these runs over one another, or the one; none for the newest, whichever that is."""
-        self._overlaid = list(runs)[:RUNS_READ]
-        if self.is_mounted:
-            self._update()
-
     def state(self) -> dict[str, Any]:
         """What is shown, and how."""
-        return {"runs": self._overlaid, "choice": asdict(self._choice), "filter": self._filter, "colours": self._runs.numbers,
+        return {"picked": sorted(self.store.picked), "choice": asdict(self._choice), "filter": self._filter, "colours": self._runs.numbers,
                 "clients": self._clients.numbers, "grid": self.query_one(ChartGrid).state()}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take that back."""
-        self._overlaid = [str(name) for name in state.get("runs", [])][:RUNS_READ]
+        self.store.picked.update(str(name) for name in state.get("picked", []))
         kept = state.get("choice", {})
         if kept.get("phase") in _PHASES and kept.get("smoothing") in figures.SMOOTHINGS:
             self._choice = Choice(kept["phase"], kept.get("clients") is True, kept["smoothing"], kept.get("by_time") is True)
@@ -152,8 +146,11 @@ class MetricsPane(Pane):
 
         def chosen(runs: list[str] | None) -> None:
             if runs is not None:
-                self.overlay([] if runs == [run.name for run in self.store.runs[:1]] else runs)
+                self.store.picked = set(runs) if len(runs) > 1 else set()
+                self.store.viewed = runs[0] if len(runs) == 1 and runs != newest else None
+                self._update()
 
+        newest = [run.name for run in self.store.runs[:1]]
         self.app.push_screen(RunPicker(self.store.runs, self._names()), chosen)
 
     def action_filter(self) -> None:
@@ -185,9 +182,10 @@ class MetricsPane(Pane):
         self._update()
 
     def _names(self) -> list[str]:
-        """The runs to show, of those that there are."""
-        there = [run.name for run in self.store.runs]
-        return [name for name in self._overlaid if name in there] or there[:1]
+        """The runs to show, newest first: those picked, and the one that is looked at; else the newest."""
+        store = self.store
+        there = [run.name for run in store.runs]
+        return [name for name in there if name in store.picked or name == store.viewed][:RUNS_READ] or there[:1]
 
     def _update(self) -> None:
         by_name = {run.name: run for run in self.store.runs}
@@ -249,8 +247,8 @@ class MetricsPane(Pane):
     def _show_legend(self) -> None:
         names = [source.name for source in self._sources]
         if len(names) > 1:
-            about = figures.spell_differences(run for run in self.store.runs if run.name in names)
-            entries = [Entry(name, self._runs.of(name), about.get(name, "")) for name in names]
+            differ = differences([run for run in self.store.runs if run.name in names])
+            entries = [Entry(name, self._runs.of(name), spell_config(differ.get(name, {}))) for name in names]
         else:
             shown = {"both": ("eval", "fit"), "evaluation": ("eval",), "training": ("fit",)}[self._choice.phase]
             entries = [Entry(name, ("eval", "fit").index(name)) for name in shown]

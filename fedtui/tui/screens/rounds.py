@@ -1,17 +1,20 @@
 """Place 3: who took part in which round, how long it took, what went wrong, and the way to the log of that moment."""
 from __future__ import annotations
 
+import asyncio
+import datetime
 from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widgets import Static
 
+from fedtui.tui.figures import round_times, started
 from fedtui.tui.glyphs import colour, glyph
 from fedtui.tui.pane import Pane
 from fedtui.tui.rounds import PHASES, Going, Part, Rounds, duration, rounds_of, spell
+from fedtui.tui.screens.logs import LogsPane
 from fedtui.tui.store import Store
 from fedtui.tui.widgets.listing import Column, Listing, Row
 from fedtui.tui.widgets.nothing import Nothing
@@ -28,15 +31,6 @@ MOST_TROUBLES = 200
 SMALL_HEIGHT = 28  # below it there is no room for the troubles
 
 
-class JumpToLog(Message):
-    """Show a client's log where it is about a round: `text` stands at the begin of what the client says of it."""
-
-    def __init__(self, client: str, number: int) -> None:
-        super().__init__()
-        self.client, self.number = client, number
-        self.text = f"round {number}: "
-
-
 class RoundsPane(Pane):
     """See the module."""
 
@@ -47,7 +41,6 @@ class RoundsPane(Pane):
         Binding("o", "open_run", "other run"),
         Binding("tab", "other", "rounds or troubles", show=False),
         Binding("shift+tab", "other", "rounds or troubles", show=False),
-        Binding("enter", "log", "its log", show=False),
     ]
     DEFAULT_CSS = """
     RoundsPane { layout: vertical; }
@@ -63,7 +56,6 @@ class RoundsPane(Pane):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._run = ""  # the newest one, whichever that is
         self._going = Going()
         self._troubles: dict[str, tuple[str, int, str]] = {}
         self._wanted: tuple[str, int] | None = None  # a cell to go to when there is one
@@ -92,20 +84,13 @@ class RoundsPane(Pane):
         if changed & {"metrics", "runs", "progress"}:
             self._update()
 
-    def open(self, run: str) -> None:
-        """Show a run; "" for the newest, whichever that is."""
-        self._run = run
-        if self.is_mounted:
-            self._update()
-
     def state(self) -> dict[str, Any]:
-        """The run, the cell, how dense."""
+        """The cell, unless it is on the latest round, and how dense."""
         grid = self.query_one(RoundGrid)
-        return {"run": self._run, "cell": None if grid.following else grid.cell, "density": grid.density}
+        return {"cell": None if grid.following else grid.cell, "density": grid.density}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take that back."""
-        self._run = str(state.get("run", ""))
         self.query_one(RoundGrid).density = str(state.get("density", ""))
         if isinstance(cell := state.get("cell"), list):
             self._wanted = str(cell[0]), int(cell[1])
@@ -124,41 +109,56 @@ class RoundsPane(Pane):
             client, number, _ = self._troubles[event.listing.key]
             self.query_one(RoundGrid).go(client, number)
 
-    def on_round_grid_opened(self) -> None:
+    async def on_round_grid_opened(self) -> None:
         """Show the client's log at that moment."""
-        self.action_log()
+        await self.action_log()
+
+    async def on_listing_opened(self) -> None:
+        """Likewise."""
+        await self.action_log()
 
     def action_other(self) -> None:
         """From the rounds to the troubles and back."""
         grid, troubles = self.query_one(RoundGrid), self.query_one("#troubles", Listing)
         (troubles if grid.has_focus and troubles.display else grid).focus(scroll_visible=False)
 
-    def action_log(self) -> None:
-        """Ask for the client's log at that moment."""
-        if cell := self.query_one(RoundGrid).cell:
-            self.post_message(JumpToLog(*cell))
+    async def action_log(self) -> None:
+        """Go to what the client printed when that round began."""
+        if (cell := self.query_one(RoundGrid).cell) is None:
+            return
+        client, number = cell
+        run = next(run for run in self.store.runs if run.name == self.run_name)
+        times = await asyncio.to_thread(round_times, run.path)
+        before = [time for other, time in times.items() if other < number]
+        await self.fed.action_go("logs")
+        if isinstance(self.fed.pane, LogsPane):
+            self.fed.pane.open_at(client, datetime.datetime.fromtimestamp(max(before, default=started(run))))
 
     def action_run(self, by: int) -> None:
         """An older or a newer run."""
         names = [run.name for run in self.store.runs]
         if self.run_name in names:
-            place = min(max(names.index(self.run_name) + by, 0), len(names) - 1)
-            self.open(names[place] if place else "")
+            self._view(names[min(max(names.index(self.run_name) + by, 0), len(names) - 1)])
 
     def action_open_run(self) -> None:
         """Choose a run."""
 
         def chosen(runs: list[str] | None) -> None:
             if runs:
-                self.open(runs[0])
+                self._view(runs[0])
 
         self.app.push_screen(RunPicker(self.store.runs, [self.run_name], several=False), chosen)
+
+    def _view(self, run: str) -> None:
+        """Look at a run, here and in Metrics; at the newest one, whichever that will be, if it is that."""
+        self.store.viewed = None if run == self.store.runs[0].name else run
+        self._update()
 
     @property
     def run_name(self) -> str:
         """The run that is shown; "" without any."""
         names = [run.name for run in self.store.runs]
-        return self._run if self._run in names else names[0] if names else ""
+        return self.store.viewed if self.store.viewed in names else names[0] if names else ""
 
     def _update(self) -> None:
         name, grid = self.run_name, self.query_one(RoundGrid)

@@ -93,7 +93,7 @@ class Chart(Painted):
     def paint(self) -> list[Strip]:
         """The picture; its first one waits for plotext, whose import takes longer than a repaint may."""
         if "plotext" not in sys.modules:
-            self.run_worker(self._load, thread=True, exclusive=True)
+            self.call_after_refresh(self.run_worker, self._load, thread=True, exclusive=True)
             return []
         self._picture = paint(self.title, self.series, self._look, self._inks(), self._canvas, *self.size, named=self.named, empty=self.empty)
         return self._picture.rows
