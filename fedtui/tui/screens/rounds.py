@@ -130,6 +130,7 @@ class RoundsPane(Pane):
         run = next(run for run in self.store.runs if run.name == self.run_name)
         times = await asyncio.to_thread(round_times, run.path)
         before = [time for other, time in times.items() if other < number]
+        self.store.selected = client
         await self.fed.action_go("logs")
         if isinstance(self.fed.pane, LogsPane):
             self.fed.pane.open_at(client, datetime.datetime.fromtimestamp(max(before, default=started(run))))

@@ -14,7 +14,7 @@ from fedtui.tui.widgets.chart import Chart
 from fedtui.tui.widgets.client_table import distance_bar
 from fedtui.tui.widgets.palette import Colours
 from tests.fedtui.tui.conftest import Screen
-from tests.fedtui.tui.runs_for_tests import Hospital
+from tests.fedtui.tui.runs_for_tests import CLIENTS, Hospital
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ class TestKeys:
             await screen.shows("Clients · balanced_accuracy")
             await screen.press("slash")
             await screen.type("xyz")
-            await screen.shows("No metric has “accuxyz” in its name")
+            await screen.shows("No metric has “xyz” in its name")
             await screen.press("escape")
             await drawn(screen)
 
@@ -266,7 +266,7 @@ class TestOverlay:
 
         async def script(screen: Screen) -> None:
             await screen.shows("-third")
-            await screen.press("o", "j", "space", "k", "space", "enter")
+            await screen.press("o", "space", "space", "enter")  # not the third, but the second
             await screen.shows("-second")
             await screen.hides("-third")
 
@@ -280,7 +280,7 @@ class TestClients:
 
         async def script(screen: Screen) -> None:
             await screen.shows("Clients · loss", "outlying")
-            rows = {line.split()[2]: line for line in screen.lines if "@3" in line and " C" in line}
+            rows = {name: next(line for line in screen.lines if f" {name} " in line) for name in CLIENTS}
             assert "outlying" in rows["C3"] and all("outlying" not in rows[name] for name in ("C1", "C2", "C4"))
             assert "2.353" in rows["C3"] and "@2" in rows["C3"] and "+1.5" in rows["C3"]
             await screen.press("j")
@@ -299,6 +299,7 @@ class TestClients:
 
         async def look(screen: Screen) -> None:
             await screen.shows("smoothed 0.3", "filter accu", "━ C4", "Clients · accuracy")
+            await drawn(screen)
             assert " log " in border(screen, "accuracy")
 
         hospital.open("metrics", change)
