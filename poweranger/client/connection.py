@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import importlib.metadata
 import ssl
 from base64 import b64encode
 from pathlib import Path
@@ -14,14 +15,24 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
 from flwr.common.constant import TIMESTAMP_HEADER
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+    FLWR_COMPONENT_NAME_METADATA_KEY,
+    FLWR_PACKAGE_NAME_METADATA_KEY,
+    FLWR_PACKAGE_VERSION_METADATA_KEY,
+)
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
-from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from google.protobuf.message import DecodeError
 
 from poweranger.errors import UserError
 
 Reply = TypeVar("Reply")
+RUNTIME = {  # Flower's own function for these three would import FastAPI: 13 MB
+    FLWR_PACKAGE_NAME_METADATA_KEY: "flwr",
+    FLWR_PACKAGE_VERSION_METADATA_KEY: importlib.metadata.version("flwr"),
+    FLWR_COMPONENT_NAME_METADATA_KEY: "SuperNode",
+}
 
 
 def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -81,7 +92,7 @@ class FleetClient:
                 "content-type": PROTOBUF_MEDIA_TYPE,
                 "accept": PROTOBUF_MEDIA_TYPE,
                 FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self.public_key).decode(),
-                **dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()),
+                **RUNTIME,
             },
         )
 

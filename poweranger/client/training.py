@@ -6,6 +6,7 @@ a resumed run continues as if it had never been broken.
 """
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -145,7 +146,21 @@ class Trainer:
             self.traces += 1
             return model(x, training=False)
 
-        self._step, self._forward = step.get_concrete_function(), forward.get_concrete_function()  # these never retrace
+        @tf.function(input_signature=[tf.TensorSpec((sum(map(math.prod, self.shapes)),), tf.float32)])
+        def load(flat: tf.Tensor) -> None:
+            parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
+            for variable, part, shape in zip(model.weights, parts, self.shapes, strict=True):
+                variable.assign(tf.reshape(part, shape))
+
+        @tf.function(input_signature=[])
+        def rest() -> None:
+            for variable in optimizer.variables:
+                if variable.shape.rank:  # momenta; the scalars are the step count and the learning rate
+                    variable.assign(tf.zeros_like(variable))
+
+        # These never retrace.
+        self._step, self._forward = step.get_concrete_function(), forward.get_concrete_function()
+        self._load, self._rest = load.get_concrete_function(), rest.get_concrete_function()
 
     def train(
         self,
@@ -174,9 +189,7 @@ class Trainer:
         spec, n = self.spec, len(y)
         self._set_weights(weights)
         self._optimizer.learning_rate.assign(learning_rate)
-        for variable in self._optimizer.variables:
-            if variable.shape.rank:  # momenta; the scalars are the step count and the learning rate
-                variable.assign(tf.zeros_like(variable))
+        self._rest()
         if self._dropout:
             self._dropout.state.assign(np.random.SeedSequence(seed, spawn_key=(DROPOUT_STREAM,)).generate_state(2))
         rng = np.random.default_rng(seed)
@@ -210,7 +223,10 @@ class Trainer:
         return Evaluation(float(losses.mean()), float(np.trace(confusion) / len(y)), confusion)
 
     def _set_weights(self, flat: np.ndarray) -> None:
-        self.model.set_weights(split_flat(flat, self.shapes))
+        import tensorflow as tf
+
+        split_flat(flat, self.shapes)  # says when the size is wrong
+        self._load(tf.constant(flat, tf.float32))
 
     def _tensor(self, images: np.ndarray) -> object:
         import tensorflow as tf

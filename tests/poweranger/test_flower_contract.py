@@ -67,10 +67,16 @@ CONTRACT: dict[str, object] = {
         )
     },
     "flwr.supercore.run.Run": {"run_id", "primary_task_id"},
-    "flwr.supercore.runtime_version_compatibility.RuntimeVersionMetadata": {"from_local_component", "as_metadata"},
+    "flwr.supercore.constant.FLWR_COMPONENT_NAME_METADATA_KEY": "flwr-component-name",
+    "flwr.supercore.constant.FLWR_PACKAGE_NAME_METADATA_KEY": "flwr-package-name",
+    "flwr.supercore.constant.FLWR_PACKAGE_VERSION_METADATA_KEY": "flwr-package-version",
     "flwr.supercore.task_identity.TaskIdentity": {"task_id", "run_id", "node_id"},
     "flwr.superlink.federation.NoOpFederationManager": "simulation",
-    "flwr.superlink.routers.fleet.node_auth.authenticate_node": "request",
+    "flwr.common.constant.SYSTEM_TIME_TOLERANCE": 5,
+    "flwr.common.constant.TIMESTAMP_TOLERANCE": 300,
+    "flwr.supercore.date.now": "",
+    "flwr.supercore.primitives.asymmetric.bytes_to_public_key": "public_key_bytes",
+    "flwr.supercore.primitives.asymmetric.verify_signature": "public_key message signature",
     "flwr.superlink.servicer.fleet.fleet_handlers": {
         "register_node", "activate_node", "deactivate_node", "unregister_node", "send_node_heartbeat", "pull_messages",
         "push_messages", "get_run", "get_fab", "push_object", "pull_object", "confirm_message_received",

@@ -7,23 +7,28 @@ call again, is taken for gone.
 from __future__ import annotations
 
 import asyncio
+import datetime
+import functools
 import hashlib
 import inspect
 from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from fastapi import HTTPException
+from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
 from flwr.server.superlink.linkstate import LinkState
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.date import now
 from flwr.supercore.error import http_error_translator
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
-from flwr.superlink.routers.fleet.node_auth import authenticate_node
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
 from starlette.concurrency import run_in_threadpool
@@ -35,6 +40,7 @@ NEWS = {"register-node", "activate-node", "deactivate-node", "unregister-node", 
 JOINING = {"register-node", "activate-node"}  # may be called before the server knows the key
 MAX_BODY = 1 << 20  # bytes; message envelopes and object trees are a few KiB
 MAX_OBJECT = 512 << 20  # bytes of one object, which is a chunk of an array
+LARGE = 1 << 16  # bytes
 HOLD = 20.0  # seconds a call stays open; stock nodes read for 30 s at most
 GRACE = 5.0  # seconds in which a node whose held calls broke off must call again
 
@@ -125,15 +131,18 @@ class FleetApp:
             message = request_type.FromString(body)
         except DecodeError as error:
             raise HTTPException(400) from error
-        del body
         _check_claims(message, public_key, node_id)
 
         state = self._fleet
         given = {"request": message, "state": state, "store": state.object_store, "enable_supernode_auth": self._listed_keys_only}
         arguments = {parameter: given[parameter] for parameter in wants}
 
+        # The state lies in memory: a thread is worth its price only for hashing a large object.
+        large = len(body) > LARGE
+        del body
+
         async def call() -> bytes:
-            answer = await run_in_threadpool(handler, **arguments)
+            answer = await run_in_threadpool(handler, **arguments) if large else handler(**arguments)
             if name in NEWS:
                 self._news()
             return answer.SerializeToString()
@@ -160,13 +169,8 @@ class FleetApp:
         -------
         (public key, node id); the id is None for a key the server does not know.
         """
-        try:
-            public_key = b64decode(request.headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER, ""), validate=True)
-        except ValueError:
-            raise HTTPException(401) from None
+        public_key = _authenticate(request.headers)
         node_id = self._fleet.get_node_id_by_public_key(public_key)
-        request.state.protobuf_request = SimpleNamespace(node_id=node_id)
-        authenticate_node(request)  # signature and time
         if node_id is None and name not in JOINING:
             raise HTTPException(401, "the server does not know this node")
         return public_key, node_id
@@ -215,6 +219,30 @@ class FleetApp:
             (node,) = self._fleet.get_node_info(node_ids=[node_id])
             self._log(f"lost the connection to {node.name or f'node {node_id}'}")
             self._news()
+
+
+def _authenticate(headers: Mapping[str, str]) -> bytes:
+    """The PEM public key whose owner signed the call's time just now, as Flower's `authenticate_node` checks it.
+
+    That function also wants the parsed body, and parses the key in every call.
+    """
+    try:
+        public_key = b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
+        signature = b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
+        stamp = headers[TIMESTAMP_HEADER]
+        age = (now() - datetime.datetime.fromisoformat(stamp)).total_seconds()
+        if not -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE:
+            raise ValueError("the time is too far off")
+        if not verify_signature(_parsed(public_key), stamp.encode("ascii"), signature):
+            raise ValueError("the signature is wrong")
+    except (KeyError, ValueError, TypeError) as error:
+        raise HTTPException(401) from error
+    return public_key
+
+
+@functools.lru_cache(1024)
+def _parsed(public_key: bytes) -> ec.EllipticCurvePublicKey:
+    return bytes_to_public_key(public_key)
 
 
 async def _nothing() -> bytes:
