@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from fedtui.tui.store import RunTables
 
+Phases = dict[str, tuple[list[str], list[str]]]  # by phase who was sampled, and who has answered
 FIT, EVAL = PHASES = ("fit", "eval")
 STRAGGLES = 2.0  # times what the others took, usually
 STRAGGLES_S = 1.0  # and so many seconds longer: of short times no one notices
@@ -42,15 +45,22 @@ class Rounds:
 
     clients: tuple[str, ...] = ()
     rounds: tuple[int, ...] = ()
-    parts: Mapping[tuple[str, int, str], Part] = field(default_factory=dict)
+    parts: dict[tuple[str, int, str], Part] = field(default_factory=dict)
     going: int | None = None
 
-    def answers(self, client: str) -> tuple[int, int, float | None]:
-        """How often a client answered well, how often it was asked, and the median of the seconds that training took it."""
-        own = {key: part for key, part in self.parts.items() if key[0] == client and part.outcome not in ("waiting", "answered")}
-        good = [part.seconds for (_, _, phase), part in own.items() if phase == FIT and part.outcome == "ok" and part.seconds is not None]
-        return sum(part.outcome == "ok" for part in own.values()), len(own), statistics.median(good) if good else None
+    @cached_property
+    def answers(self) -> dict[str, tuple[int, int, float | None]]:
+        """By client how often it answered well, how often it was asked, and the median of the seconds that training took it."""
+        good, asked = Counter[str](), Counter[str]()
+        took: dict[str, list[float]] = {}
+        for (client, _, phase), part in self.parts.items():
+            asked[client] += part.outcome not in ("waiting", "answered")
+            good[client] += part.outcome == "ok"
+            if phase == FIT and part.outcome == "ok" and part.seconds is not None:
+                took.setdefault(client, []).append(part.seconds)
+        return {client: (good[client], asked[client], statistics.median(took[client]) if client in took else None) for client in self.clients}
 
+    @cached_property
     def troubles(self) -> list[tuple[str, int, str]]:
         """Client, round and phase of all that went wrong or was slow, latest first."""
         found = [key for key, part in self.parts.items() if part.straggles or part.outcome not in ("ok", "waiting", "answered")]
@@ -62,9 +72,9 @@ class Going:
 
     def __init__(self) -> None:
         self._about: tuple[object, object] = (None, None)
-        self._phases: dict[str, tuple[list[str], list[str]]] = {}
+        self._phases: Phases = {}
 
-    def take(self, run: str, progress: Mapping[str, Any]) -> tuple[int | None, dict[str, tuple[list[str], list[str]]]]:
+    def take(self, run: str, progress: Mapping[str, Any]) -> tuple[int | None, Phases]:
         """The round that goes on in `run` (None without one), and by phase who was sampled and who has answered."""
         number, phase = progress.get("round"), progress.get("phase")
         if progress.get("run") != run or progress.get("outcome") not in (None, "running") or phase not in PHASES or not isinstance(number, int):
@@ -75,11 +85,11 @@ class Going:
         self._phases[phase] = (_names(progress.get("sampled")), _names(progress.get("replied")))
         if phase == EVAL and FIT in self._phases:  # it went on to this, so all have answered that will
             self._phases[FIT] = (self._phases[FIT][1], self._phases[FIT][1])
-        return number, self._phases
+        return number, dict(self._phases)
 
 
-def rounds_of(tables: RunTables, going: int | None = None, phases: Mapping[str, tuple[list[str], list[str]]] | None = None) -> Rounds:
-    """The rounds of a run by its tables, with the round that goes on."""
+def rounds_of(tables: RunTables) -> Rounds:
+    """The complete rounds of a run."""
     table = tables.get("participation")
     rows = table.rows() if table is not None else []
     parts: dict[tuple[str, int, str], Part] = {}
@@ -91,16 +101,25 @@ def rounds_of(tables: RunTables, going: int | None = None, phases: Mapping[str, 
             parts[client, number, phase] = Part(str(row.get("outcome", "")), took, str(row.get("reason", "")))
             if took is not None and row.get("outcome") == "ok":
                 times.setdefault((number, phase), []).append(took)
-    usual = {key: sorted(seconds) for key, seconds in times.items()}
     for key, part in parts.items():
-        parts[key] = part._replace(usual=_of_others(usual.get(key[1:], []), part.seconds if part.outcome == "ok" else None))
-    for phase, (sampled, replied) in (phases or {}).items():
-        if going is not None:
-            for client in sampled:
-                parts.setdefault((client, going, phase), Part("answered" if client in replied else "waiting"))
+        parts[key] = part._replace(usual=_of_others(times.get(key[1:], []), part.seconds if part.outcome == "ok" else None))
+    return _rounds(parts)
+
+
+def with_going(rounds: Rounds, number: int | None, phases: Phases) -> Rounds:
+    """Complete rounds together with the one that goes on, see `Going`."""
+    if number is None:
+        return rounds
+    going = {
+        (client, number, phase): Part("answered" if client in replied else "waiting")
+        for phase, (sampled, replied) in phases.items() for client in sampled
+    }  # fmt: skip
+    return _rounds(going | rounds.parts, number)
+
+
+def _rounds(parts: dict[tuple[str, int, str], Part], going: int | None = None) -> Rounds:
     clients = sorted({client for client, _, _ in parts}, key=_natural)
-    rounds = tuple(sorted({number for _, number, _ in parts}))
-    return Rounds(tuple(clients), rounds, parts, going)
+    return Rounds(tuple(clients), tuple(sorted({number for _, number, _ in parts})), parts, going)
 
 
 def duration(seconds: float | None) -> str:
@@ -124,10 +143,10 @@ def spell(part: Part) -> str:
     return f"{text}: {part.reason}" if part.reason else text
 
 
-def _of_others(sorted_times: list[float], own: float | None) -> float | None:
+def _of_others(times: list[float], own: float | None) -> float | None:
     """The median of the times without one's own."""
-    times = list(sorted_times)
     if own is not None:
+        times = times.copy()
         times.remove(own)
     return statistics.median(times) if times else None
 

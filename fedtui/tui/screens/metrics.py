@@ -81,7 +81,7 @@ class MetricsPane(Pane):
 
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Bring the charts up to date."""
-        if changed & {"metrics", "runs", "progress"}:
+        if "metrics" in changed or not self._sources or self._names() != [source.name for source in self._sources]:
             self._update()
 
     def state(self) -> dict[str, Any]:

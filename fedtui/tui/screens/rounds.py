@@ -13,7 +13,7 @@ from textual.widgets import Static
 from fedtui.tui.figures import round_times, started
 from fedtui.tui.glyphs import colour, glyph
 from fedtui.tui.pane import Pane
-from fedtui.tui.rounds import PHASES, Going, Part, Rounds, duration, rounds_of, spell
+from fedtui.tui.rounds import PHASES, Going, Part, Rounds, duration, rounds_of, spell, with_going
 from fedtui.tui.screens.logs import LogsPane
 from fedtui.tui.store import Store
 from fedtui.tui.widgets.listing import Column, Listing, Row
@@ -57,6 +57,8 @@ class RoundsPane(Pane):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._going = Going()
+        self._complete = Rounds()
+        self._shown: tuple[Any, ...] | None = None  # run, its tables, what is known of the round that goes on
         self._troubles: dict[str, tuple[str, int, str]] = {}
         self._wanted: tuple[str, int] | None = None  # a cell to go to when there is one
 
@@ -164,8 +166,13 @@ class RoundsPane(Pane):
     def _update(self) -> None:
         name, grid = self.run_name, self.query_one(RoundGrid)
         tables = self.store.tables(name) if name else {}
-        number, phases = self._going.take(name, self.store.progress)
-        rounds = rounds_of(tables, number, phases)
+        news = (name, tables, self._going.take(name, self.store.progress))
+        if self._shown is not None and news[1] is self._shown[1] and news == self._shown:
+            return
+        if self._shown is None or tables is not self._shown[1]:
+            self._complete = rounds_of(tables)
+        self._shown = news
+        rounds = with_going(self._complete, *news[2])
         empty = not rounds.rounds
         if empty:
             self.query_one(Nothing).update(self._why_nothing(name, bool(tables)))
@@ -178,7 +185,7 @@ class RoundsPane(Pane):
             grid.go(*self._wanted)
             self._wanted = None
         self._show_about(rounds)
-        self._troubles = {"/".join(map(str, key)): key for key in rounds.troubles()[:MOST_TROUBLES]}
+        self._troubles = {"/".join(map(str, key)): key for key in rounds.troubles[:MOST_TROUBLES]}
         self.query_one("#troubles", Listing).put([_row(name, key, rounds.parts[key]) for name, key in self._troubles.items()])
 
     def _show_about(self, rounds: Rounds) -> None:

@@ -16,14 +16,13 @@ from rich.style import Style
 from textual.strip import Strip
 
 from fedtui.tui.widgets import scale
-from fedtui.tui.widgets.canvas import Canvas, Stretch, arrays, logarithm, stretches, within
+from fedtui.tui.widgets.canvas import Canvas, Range, Stretch, arrays, logarithm, stretches, within
 from fedtui.tui.widgets.palette import sign, swatch
 from fedtui.tui.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
     import numpy as np
 
-Range = tuple[float, float]
 _TICKS = {"round": scale.round_ticks, "clock": scale.clock_ticks, "elapsed": scale.elapsed_ticks}
 _SPELL: dict[str, Callable[[float], str]] = {"round": lambda x: f"{x:.0f}", "clock": scale.clock, "elapsed": scale.elapsed}
 _UNIT = {"round": "round", "clock": "", "elapsed": "since start"}
@@ -137,11 +136,12 @@ def paint(title: str, series: Sequence[Series], look: Look, inks: Inks, canvas: 
     picture = Picture([], left, columns, x_range)
     drawable = [part for part in parts if not _nan(part[1]).all()]
     if rows and drawable:
-        cells = canvas.draw([(sign(inks.signs, line.number), stretches(part, columns)) for line, part in zip(lines, parts, strict=True)], x_range, y_range, columns, rows)
-        for y, row in enumerate(cells, 1):
+        plotted = [(sign(inks.signs, line.number), stretches(part, columns)) for line, part in zip(lines, parts, strict=True)]
+        styles = [inks.line(line.number, line.series.faint) for line in lines]
+        for y, row in enumerate(canvas.draw(series, plotted, x_range, y_range, columns, rows), 1):
             for x, (char, index) in enumerate(row, left):
                 if index >= 0:
-                    sheet.put(x, y, char, inks.line(lines[index].number, lines[index].series.faint))
+                    sheet.put(x, y, char, styles[index])
         if gutter:
             _y_labels(sheet, ticks, y_range, rows, gutter, inks)
         for line in lines:

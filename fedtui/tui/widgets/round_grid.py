@@ -158,7 +158,7 @@ class RoundGrid(Painted, can_focus=True):
             name = set_cell_size(client, self._name_width)
             pieces: list[Piece] = [(f"{glyph('cursor') if chosen else ' '} ", "latest"), (f"{name}  ", "crossed" if chosen else "name")]
             if self._wide:
-                good, asked, usual = rounds.answers(client)
+                good, asked, usual = rounds.answers[client]
                 pieces += [(f"{f'{good}/{asked}':>7}  ", "muted" if good == asked else "warning"), (f"{duration(usual):>5}  ", "muted")]
             for number in visible:
                 cell = self._cell(client, number)
