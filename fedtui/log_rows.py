@@ -269,13 +269,14 @@ class MergedRows(_PickedRows):
 def line_at(log: Log, moment: str) -> int:
     """The first line from `moment` ("2026-01-31 14:00:05", as logs have it) on; a line without a time counts as the one before."""
     low, high = log.first, log.finished
+    found = high
     while low < high:
         middle = (low + high) // 2
         first, stamp = middle, None
-        while first < high and not (stamp := _STAMP.match(log.line(first))):
+        while first < min(high, middle + _ROWS) and not (stamp := _STAMP.match(log.line(first))):
             first += 1
         if stamp and stamp[0].replace("T", " ") < moment:
             low = first + 1
         else:
-            high = middle
-    return low
+            high, found = middle, first if stamp else found
+    return found

@@ -77,6 +77,11 @@ class LogReader:
         self._again.set()
 
     @property
+    def settled(self) -> bool:
+        """Whether the rows are those of the choice."""
+        return self._new_filter is None and self.rows is not None
+
+    @property
     def busy(self) -> str:
         """What is being done at length, with how far it is; empty when all is done."""
         logs = list(self.logs.values())
@@ -109,6 +114,7 @@ class LogReader:
     def _take_wishes(self) -> bool:
         """Whether the UI thread wanted something else."""
         if matcher := self._new_filter:
+            self.rows = self.search = None
             self._new_filter = None
             self._filter.close()
             paths, old = self.choice.paths, self.logs
@@ -116,7 +122,7 @@ class LogReader:
             for log in old.values():
                 if log not in self.logs.values():
                     log.close()
-            self._filter, self.rows, self.search, self.problem = matcher, None, None, ""
+            self._filter, self.problem = matcher, ""
         if searched := self._new_searched:
             self._new_searched = None
             self._searched.close()

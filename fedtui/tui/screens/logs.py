@@ -26,7 +26,6 @@ _ASKED = {
     "include": ("only ", "show only lines that match this regular expression; empty shows all"),
     "exclude": ("without ", "show no lines that match this regular expression; empty hides none"),
 }
-EMPTY = "No log yet.\n\nA process writes one as soon as it is started: press u to start all, or 1 to start one of them."
 
 
 class LogsPane(Pane):
@@ -48,9 +47,6 @@ class LogsPane(Pane):
     DEFAULT_CSS = """
     LogsPane { layout: vertical; }
     LogsPane #log-state { height: 1; background: $surface; color: $text-muted; }
-    LogsPane #log-empty { display: none; }
-    LogsPane.-empty LogView { display: none; }
-    LogsPane.-empty #log-empty { display: block; }
     LogsPane LineInput { display: none; padding: 0 1; }
     LogsPane LineInput.-shown { display: block; }
     """
@@ -68,7 +64,6 @@ class LogsPane(Pane):
         yield LogPicker()
         yield FailureCard()
         yield LogView()
-        yield Static(EMPTY, id="log-empty", classes="empty", markup=False)
         yield Static(id="log-state", markup=False)
         yield LineInput()
 
@@ -113,6 +108,7 @@ class LogsPane(Pane):
             try:
                 self._choose(names, str(state.get("include", "")), str(state.get("exclude", "")))
                 view.search_for(str(state.get("search", "")))
+                view.search = view.search.elsewhere()
             except UserError:
                 self._choose(names, "", "")
             view.follow = bool(state.get("follow", True))
@@ -242,13 +238,10 @@ class LogsPane(Pane):
         self.query_one(FailureCard).show(self.store.process(failed) if failed else None, card, max((self.size.height - 12) // 4, 0))
 
     def _show_state(self) -> None:
-        view = self.view
-        reader, rows = view.reader, view.reader.rows
-        self.set_class(rows is not None and rows.end <= rows.first and not any(log.end for log in reader.logs.values()), "-empty")
         content = Content.assemble(*self._parts())
         line = self.query_one("#log-state", Static)
         if content != line.content:
-            line.update(content)
+            line.update(content, layout=False)
 
     def _parts(self) -> list[tuple[str, str]]:
         view, reader, rows = self.view, self.view.reader, self.view.reader.rows

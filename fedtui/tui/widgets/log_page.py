@@ -16,6 +16,9 @@ from fedtui.tui.widgets.log_widget import LogWidget, Span, cuts, index_at
 
 _STAMP = re.compile(r"\[?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?:? *")
 
+NO_LOG = ("No log yet", "", "a process writes one as soon as it is started: s starts this one, u all")
+NO_LINE = ("No line matches", "", "& and ! change the filters, esc takes them away")
+
 Place = tuple[int, int]  # a row, and which of the screen lines it is wrapped into
 
 
@@ -120,7 +123,7 @@ class LogPage(LogWidget):
                 self._top = min(max(self._top, (rows.first, 0)), bottom)
             else:
                 self._top = self._followed(bottom)
-            self._lines = list(self._screen_lines(self._top, height)) if rows.end > rows.first else []
+            self._lines = list(self._screen_lines(self._top, height) if rows.end > rows.first else self._hint())
         for y in range(height):
             if old[y : y + 1] != self._lines[y : y + 1]:
                 self.refresh(Region(0, y, self.size.width, 1))
@@ -147,6 +150,14 @@ class LogPage(LogWidget):
         if len(logs) == 1 and logs[0].bytes:
             for number, text in enumerate(logs[0].tail(self.size.height)):
                 yield ScreenLine(number, 0, text, (), level_of(text))
+
+    def _hint(self) -> Iterator[ScreenLine]:
+        """What to do where there is nothing to show."""
+        logged = any(log.end > log.first for log in self.reader.logs.values())
+        hint = ("",) * (self.size.height // 2 - 2) + (NO_LINE if logged else NO_LOG)
+        for text in hint:
+            indent = " " * ((self.size.width - len(text)) // 2)
+            yield ScreenLine(0, 0, indent + text, ((0, self.size.width, "time"),), "info")
 
     def _screen_lines(self, place: Place, height: int) -> Iterator[ScreenLine]:
         rows = self.reader.rows

@@ -33,6 +33,12 @@ class Search:
         if self.pattern and not set(self.pattern) & set("*+?{"):
             self._expression = re.compile(self.pattern, smart_case(self.pattern))
 
+    def elsewhere(self) -> Search:
+        """The same search in other rows, where it goes to no match unless asked."""
+        search = Search(self.pattern)
+        search._first = False
+        return search
+
     def seek(self, step: int, row: int) -> None:
         """Want the next (1) or the previous (-1) match; `row` is on top of the screen."""
         self._step = step

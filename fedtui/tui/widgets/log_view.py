@@ -51,6 +51,7 @@ class LogView(LogPage, can_focus=True):
         same = choice.paths == self.reader.choice.paths
         line = self._line_on_top() if same and not self.follow else None
         self.reader.choose(choice)
+        self.search = self.search.elsewhere()
         self._line, self._mark = line, None
         if line is None:
             self.follow = self._to_end = True
@@ -75,7 +76,7 @@ class LogView(LogPage, can_focus=True):
 
     def _news(self) -> None:
         rows = self.reader.rows
-        if rows is not None:
+        if rows is not None and self.reader.settled:
             if self._moment and len(self.reader.logs) == 1:
                 self._line, self._moment = line_at(next(iter(self.reader.logs.values())), self._moment), ""
             if self._line is not None and (row := rows.row_of(self._line)) is not None:
