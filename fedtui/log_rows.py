@@ -18,7 +18,7 @@ KEPT = 1_000_000
 MERGED = 20_000  # lines looked back at in each of several logs
 _AT_ONCE = 1 << 20  # bytes searched in one step
 _ROWS = 1000
-_SOURCES = 8  # bits that tell which of several logs a row is from
+_SOURCES = 16  # bits that tell which of several logs a row is from
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
 
 

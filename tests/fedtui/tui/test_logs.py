@@ -1,6 +1,7 @@
 """The place for logs: big, growing, rotated and hostile files, followed, searched, filtered, merged and copied from."""
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import random
@@ -10,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from textual.app import App, ComposeResult
 
 from fedtui.daemon.rotate import Rotation
 from fedtui.log_index import Log
@@ -18,6 +20,7 @@ from fedtui.log_rows import LogRows, MatchingRows, MergedRows, line_at
 from fedtui.project import Project
 from fedtui.tui.app import FedApp
 from fedtui.tui.screens.logs import LogsPane
+from fedtui.tui.widgets.log_tail import LogTail
 from fedtui.tui.widgets.log_view import LogView
 from poweranger.errors import UserError
 from tests.fedtui.tui.conftest import House, Screen
@@ -617,3 +620,34 @@ def test_why_a_process_failed_stands_over_its_log(house: House, interface: Inter
         await screen.shows("C1 failed")
 
     interface(house.project, script)
+
+
+# The tail on the Overview
+
+
+def test_the_tail_shows_the_last_lines_clean_and_follows(tmp_path: Path) -> None:
+    path = tmp_path / "C1.log"
+
+    class TailApp(App[None]):
+        def compose(self) -> ComposeResult:
+            yield LogTail()
+
+    async def script() -> None:
+        app = TailApp()
+        async with app.run_test(size=(40, 5)) as pilot:
+            tail = app.query_one(LogTail)
+
+            async def shown() -> list[str]:
+                tail.show(path)
+                await pilot.pause()
+                return [tail.render_line(y).text.rstrip() for y in range(5)]
+
+            assert (await shown())[0].startswith("no log yet")
+            write(path, *(f"line {number}" for number in range(20_000)), "\x1b]52;c;aGk=\x07" + "x" * 100)
+            assert await shown() == ["line 19996", "line 19997", "line 19998", "line 19999", "x" * 40]
+            write(path, "more")
+            assert (await shown())[-1] == "more"
+            path.write_text("begun anew\n")
+            assert await shown() == ["begun anew", "", "", "", ""]
+
+    asyncio.run(script())
