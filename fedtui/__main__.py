@@ -1,9 +1,14 @@
 """The program `fedtui`."""
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
+from fedtui.project import Project
 from poweranger.errors import UserError, run_program
+
+SWITCHES = {"--read-only", "--no-mouse", "--ascii"}  # of the interface, which opens where there is no command
 
 
 def main() -> None:
@@ -12,6 +17,17 @@ def main() -> None:
 
 
 def _run() -> int:
+    words = _hoist_project(sys.argv[1:])
+    folder, rest = (Path(words[1]), words[2:]) if words[:1] == ["--project"] else (None, words)
+    completing = "_FEDTUI_COMPLETE" in os.environ
+    if set(rest) <= SWITCHES and not completing:  # at once: importing the command line's machinery takes a third of the start
+        from fedtui.tui.app import open_interface
+
+        return open_interface(Project.find(folder), read_only="--read-only" in rest, mouse="--no-mouse" not in rest, ascii="--ascii" in rest)
+    return _run_command(words)
+
+
+def _run_command(words: list[str]) -> int:
     import click
 
     from fedtui.cli.app import app
@@ -20,7 +36,7 @@ def _run() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without UTF-8 shows `?`
     try:
-        return app(_hoist_project(sys.argv[1:]), prog_name="fedtui", standalone_mode=False) or 0
+        return app(words, prog_name="fedtui", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -10,7 +10,7 @@ import typer
 from fedtui.cli.config import pairs
 from fedtui.cli.context import Json, complete_name, daemon, project
 from fedtui.cli.output import say, write_json, write_table
-from fedtui.cli.processes import ACTIVE
+from fedtui.processes import ACTIVE
 from poweranger.errors import UserError
 
 app = typer.Typer(help="Read and change the roster of clients in pyproject.toml.", no_args_is_help=True)

@@ -8,7 +8,7 @@ import typer
 
 from fedtui.cli.context import Json, complete_key, daemon, project
 from fedtui.cli.output import say, write, write_json, write_table
-from fedtui.cli.processes import ACTIVE
+from fedtui.processes import ACTIVE
 from poweranger.errors import UserError
 
 if TYPE_CHECKING:

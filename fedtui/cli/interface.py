@@ -21,11 +21,7 @@ def open_here() -> int:
     UserError
         When there is no terminal: with the commands to use instead.
     """
-    from fedtui.tui.terminal import require_usable_terminal
-
-    require_usable_terminal()
-    found = project()
     from fedtui.tui.app import open_interface
 
     options = click.get_current_context().find_root().params
-    return open_interface(found, read_only=options["read_only"], mouse=not options["no_mouse"], ascii=options["ascii"])
+    return open_interface(project(), read_only=options["read_only"], mouse=not options["no_mouse"], ascii=options["ascii"])

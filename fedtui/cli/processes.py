@@ -8,10 +8,10 @@ import typer
 
 from fedtui.cli.context import Json, Names, daemon
 from fedtui.cli.output import say, seconds, write_json, write_table
+from fedtui.processes import ACTIVE, describe
 from poweranger.errors import UserError
 
 Force = Annotated[bool, typer.Option("--force", help="Start although it is withheld, for want of memory for instance.")]
-ACTIVE = ("starting", "ready", "running", "stopping")
 COLUMNS = {
     "name": "NAME", "state": "STATE", "pid": "PID", "age": "AGE", "cpu": "CPU", "memory": "MEMORY", "restarts": "RESTARTS", "doing": "DOING",
 }  # fmt: skip
@@ -58,15 +58,6 @@ def down(as_json: Json = False) -> None:
         write_json({"stopped": active})
     else:
         say(f"stopped: {', '.join(active)}" if active else "nothing was running")
-
-
-def describe(process: Mapping[str, Any]) -> str:
-    """What a process does or why it does not, in a few words."""
-    state = process["state"]
-    if state in ("starting", "ready", "running", "stopping", "exited"):
-        return str(process.get("status") or "")
-    words = [process.get("cause"), process.get("reason") if state in ("held", "backoff") else ""]
-    return "; ".join(str(word) for word in words if word)
 
 
 def _act(names: list[str], action: str, as_json: bool, *, force: bool = False) -> None:

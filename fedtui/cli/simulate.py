@@ -8,8 +8,8 @@ import typer
 
 from fedtui.cli.context import Json, Set, daemon, parse_set
 from fedtui.cli.output import say, write, write_json
-from fedtui.cli.processes import ACTIVE
 from fedtui.cli.up import READY_S
+from fedtui.processes import ACTIVE
 from poweranger.errors import UserError
 
 DEMO = {"fraction-fit": 1.0, "fraction-evaluate": 1.0, "min-available-clients": 3}

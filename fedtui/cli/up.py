@@ -8,7 +8,7 @@ import typer
 
 from fedtui.cli.context import Json, Set, daemon, parse_set
 from fedtui.cli.output import say, write_json
-from fedtui.cli.processes import ACTIVE
+from fedtui.processes import ACTIVE
 from fedtui.project import Project
 from poweranger.errors import UserError
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedtui.cli.output import say, seconds
-from fedtui.cli.processes import ACTIVE, describe
 from fedtui.client import DaemonClient
+from fedtui.processes import ACTIVE, describe
 
 if TYPE_CHECKING:
     from rich.progress import Progress

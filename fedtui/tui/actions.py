@@ -142,8 +142,8 @@ class Actions:
 def _up(client: DaemonClient, wishes: dict[str, Any]) -> list[str]:
     """As `fedtui up`: the first round waits for all clients, unless the run configuration says otherwise."""
     from fedtui.cli.context import parse_set
-    from fedtui.cli.processes import ACTIVE
     from fedtui.cli.up import wait_for_all
+    from fedtui.processes import ACTIVE
 
     roster = client.project.roster()
     settings = parse_set(None) | dict(wishes.get("set") or {})

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.filter import LineFilter
@@ -24,6 +24,7 @@ from fedtui.tui.glyphs import Ascii
 from fedtui.tui.happenings import Seen, what_happened
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import Looker, News, Note, Store
+from fedtui.tui.typing_ahead import TypingAhead
 from fedtui.tui.widgets.key_bar import KeyBar
 from fedtui.tui.widgets.top_bar import TopBar
 
@@ -32,7 +33,7 @@ PLACES = {"overview": "Overview", "metrics": "Metrics", "rounds": "Rounds", "log
 SECONDS_SHOWN = {"information": 4.0, "warning": 8.0, "error": 12.0}
 
 
-class FedApp(App[int]):
+class FedApp(TypingAhead):
     """The interface of one project.
 
     Parameters

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedtui.cleaning import clean
+from fedtui.processes import ACTIVE
 from fedtui.project import Project
 from poweranger.errors import UserError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 HISTORY = 600  # measurements of memory kept of a process: ten minutes
 RUNS_READ = 16  # runs whose tables are kept up to date at once
-ACTIVE = ("starting", "ready", "running", "stopping")
 
 News = dict[str, Any]
 RunTables = Mapping[str, "Table"]

@@ -49,9 +49,12 @@ def over_ssh() -> bool:
 
 
 def prepare() -> None:
-    """Before the app is made: what Textual would read too strictly from environment and keyboard."""
+    """Before the app is made: cure what Textual is too strict or too lavish about."""
     from textual.drivers import linux_driver
 
+    from fedtui.tui.repaint import send_only_changes
+
+    send_only_changes()
     # Textual#6668: one byte that is no UTF-8, such as line noise, would end the program
     linux_driver.getincrementaldecoder = lambda encoding: partial(codecs.getincrementaldecoder(encoding), errors="replace")  # type: ignore[assignment]
     if os.environ.get("NO_COLOR") == "":  # no-color.org: only a value counts; Textual takes any

@@ -5,16 +5,15 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.widget import Widget
-from textual.widgets import Input
 
-from fedtui.cli.processes import describe
+from fedtui.processes import describe
 from fedtui.tui.glyphs import sparkline
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import RunTables, Store
@@ -23,6 +22,9 @@ from fedtui.tui.widgets.log_tail import LogTail
 from fedtui.tui.widgets.memory_bar import MemoryBar
 from fedtui.tui.widgets.process_table import Cell, ProcessTable, cells_of
 from fedtui.tui.widgets.run_header import RunHeader
+
+if TYPE_CHECKING:
+    from textual.widgets import Input
 
 SMALL = (100, 32)  # in a window below this size one panel at a time stands under the table
 BIN_S, BINS = 12, 10
@@ -55,8 +57,7 @@ class OverviewPane(Pane):
     OverviewPane { layout: vertical; }
     OverviewPane RunHeader { height: 4; }
     OverviewPane ProcessTable { height: auto; max-height: 40%; min-height: 4; }
-    OverviewPane Input { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
-    OverviewPane Input.-shown { display: block; }
+    OverviewPane Input { height: 1; border: none; padding: 0 1; background: $surface; }
     OverviewPane ChartPanel { height: 2fr; min-height: 6; }
     OverviewPane ChartPanel:focus Chart { color: $accent; }
     OverviewPane LogPanel { height: 1fr; min-height: 4; }
@@ -74,7 +75,6 @@ class OverviewPane(Pane):
         """The run, the processes, the curves, the log, the memory."""
         yield RunHeader(classes="panel")
         yield ProcessTable(id="processes", classes="panel")
-        yield Input(placeholder="show only processes whose name has …; enter keeps it, escape ends it", compact=True)
         with ChartPanel(id="charts", classes="lower"):
             yield Chart("loss", empty="no round yet")
             yield Chart("accuracy", empty="no round yet")
@@ -180,11 +180,13 @@ class OverviewPane(Pane):
             self._arrange()
         panel.focus()
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Type a part of the names to show."""
-        entry = self.query_one(Input)
-        entry.value = self._filter
-        entry.add_class("-shown")
+        from textual.widgets import Input  # only now: the first paint need not pay for it
+
+        await self.query("Input").remove()
+        entry = Input(self._filter, placeholder="show only processes whose name has …; enter keeps it, escape ends it", compact=True)
+        await self.mount(entry, after=self.query_one(ProcessTable))
         entry.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -192,14 +194,14 @@ class OverviewPane(Pane):
         self._filter = event.value
         self._show_processes()
 
-    def on_input_submitted(self) -> None:
+    async def on_input_submitted(self) -> None:
         """Keep the filter."""
-        self.query_one(Input).remove_class("-shown")
+        await self.query("Input").remove()
         self.take_focus()
 
     async def action_clear(self) -> None:
         """Take back, one at a time: the filter, the marks; then what is open over the place."""
-        self.query_one(Input).remove_class("-shown")
+        await self.query("Input").remove()
         if self._filter:
             self._filter = ""
             self._show_processes()

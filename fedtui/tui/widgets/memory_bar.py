@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from textual.content import Content
+from textual.geometry import Region
 from textual.widget import Widget
 
 from fedtui.tui.glyphs import MUTED, glyph
@@ -29,9 +30,13 @@ class MemoryBar(Widget):
         self._memory = store.memory
         held = [process["name"] for process in store.processes if process["state"] == "held" and "memory" in str(process.get("reason", ""))]
         self._guard = f"{', '.join(held)} held back for want of memory" if held else str(store.info.get("guard") or "")
-        if (line := self._content()) != self._line:
-            self._line = line
+        line, old = self._content(), self._line
+        self._line = line
+        if old is None or line.spans != old.spans or len(line) != len(old):
             self.refresh()
+        elif line != old:  # only figures: from the first that differs
+            same = next(place for place, (new, was) in enumerate(zip(line.plain, old.plain, strict=True)) if new != was)
+            self.refresh(Region(same, 0, self.size.width - same, 1))
 
     def on_resize(self) -> None:
         """Its parts have other lengths now."""

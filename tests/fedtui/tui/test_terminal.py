@@ -159,6 +159,16 @@ def test_a_frozen_terminal_slows_down_nobody_else(house: House, on_terminal: Ope
     assert opened.end() == 128 + signal.SIGTERM
 
 
+def test_the_demo_opens_it_with_the_run_already_going(house: House, on_terminal: Opener) -> None:
+    opened = on_terminal(house.root, "demo")
+    opened.shows(b"4 of 6 run")  # the clients of the roster stay out of it
+    opened.type(b"q")
+    opened.shows(b"leave them running")
+    opened.type(b"D")
+    assert opened.end() == 0
+    assert {process["state"] for process in house.ps().values()} == {"stopped"}
+
+
 def test_ascii_sends_nothing_else(house: House, on_terminal: Opener) -> None:
     opened = on_terminal(house.root, "--ascii")
     opened.shows(b"0 of 3 run")

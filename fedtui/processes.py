@@ -1,0 +1,16 @@
+"""Processes as the daemon lists them, in words: what command line and interface both say."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ACTIVE = ("starting", "ready", "running", "stopping")  # states of a process that lives
+
+
+def describe(process: Mapping[str, Any]) -> str:
+    """What a process does or why it does not, in a few words."""
+    state = process["state"]
+    if state in ("starting", "ready", "running", "stopping", "exited"):
+        return str(process.get("status") or "")
+    words = [process.get("cause"), process.get("reason") if state in ("held", "backoff") else ""]
+    return "; ".join(str(word) for word in words if word)
