@@ -37,6 +37,7 @@ class Choice:
     ----------
     phase : `both`, `evaluation` or `training`.
     clients : whether each client has lines of its own.
+    stressed : the client whose lines are in front of the others'; "" for none.
     smoothing : weight of what went before, 0 (none) to below 1.
     by_time : x is time rather than the round: of the day for one run, since the start for several.
     """
@@ -45,6 +46,7 @@ class Choice:
     clients: bool = False
     smoothing: float = 0.0
     by_time: bool = False
+    stressed: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,9 @@ def _client_lines(metric: str, source: Source, choice: Choice, colours: Colours,
         for client in sorted(set(clients)):
             own = clients == client
             shown = FIRST_CLIENT + colours.of(client) if colour is None else colour
-            lines.append(Series(client, x[own], smooth(y[own], choice.smoothing), shown, faint=colour is not None))
-        return lines
+            faint = colour is not None or choice.stressed not in ("", client)
+            lines.append(Series(client, x[own], smooth(y[own], choice.smoothing), shown, faint))
+        return sorted(lines, key=lambda line: not line.faint)
     return []
 
 

@@ -21,6 +21,7 @@ from fedtui.tui.widgets.chart_grid import ChartGrid
 from fedtui.tui.widgets.client_table import ClientTable
 from fedtui.tui.widgets.legend import Entry, Legend
 from fedtui.tui.widgets.line_input import LineInput
+from fedtui.tui.widgets.listing import Listing
 from fedtui.tui.widgets.nothing import Nothing
 from fedtui.tui.widgets.palette import Colours
 from fedtui.tui.widgets.run_details import differences, spell_config
@@ -94,7 +95,7 @@ class MetricsPane(Pane):
         self.store.picked.update(str(name) for name in state.get("picked", []))
         kept = state.get("choice", {})
         if kept.get("phase") in _PHASES and kept.get("smoothing") in figures.SMOOTHINGS:
-            self._choice = Choice(kept["phase"], kept.get("clients") is True, kept["smoothing"], kept.get("by_time") is True)
+            self._choice = Choice(kept["phase"], kept.get("clients") is True, kept["smoothing"], kept.get("by_time") is True, str(kept.get("stressed", "")))
         self._filter = str(state.get("filter", ""))
         for colours, name in ((self._runs, "colours"), (self._clients, "clients")):
             colours.numbers.update({str(key): int(value) for key, value in state.get(name, {}).items()})
@@ -109,6 +110,11 @@ class MetricsPane(Pane):
         """The table is about the chosen chart."""
         self._show_clients()
         self._show_legend()
+
+    def on_listing_opened(self, event: Listing.Opened) -> None:
+        """Bring a client's lines to the front, or none any more."""
+        client = event.listing.key or ""
+        self._choose(clients=True, stressed="" if client == self._choice.stressed else client)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter as the user types."""
@@ -261,6 +267,7 @@ class MetricsPane(Pane):
         grid, choice = self.query_one(ChartGrid), self._choice
         page, pages = grid.page
         parts = [self._sources[0].name if len(self._sources) == 1 else "", {"both": ""}.get(choice.phase, choice.phase)]
+        parts += [f"{choice.stressed} in front" if choice.clients and choice.stressed else ""]
         parts += [f"smoothed {choice.smoothing}" if choice.smoothing else "", f"filter {self._filter}" if self._filter else ""]
         parts += [f"page {page}/{pages}" if pages > 1 and not grid.single else ""]
         return " · ".join(part for part in parts if part)

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
 
 from fedtui.tui.figures import FIRST_CLIENT, ClientFigures
 from fedtui.tui.widgets.listing import Cell, Column, Listing, Row
@@ -15,6 +18,7 @@ class ClientTable(Listing):
     """A row a client: last value, best value, and how far it is from the mean."""
 
     DEFAULT_CSS = "ClientTable { height: auto; }"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "to the front")]
 
     def __init__(self, colours: Colours, *, id: str | None = None, classes: str | None = None) -> None:
         columns = (

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _DARK = ("#4fa3ff", "#ff9f43", "#4cd97b", "#e668c8", "#f5d94e", "#52d6d6", "#ff6b6b", "#b48cff", "#a3c76d", "#d0a27c")
 _LIGHT = ("#0b62c4", "#b85c00", "#13803c", "#a8178a", "#7d6a00", "#00757d", "#c62828", "#6a3fc8", "#4f7a12", "#7c5230")
-SIGNS = {"braille": ("braille",), "ascii": tuple("*ox+#%@"), "plain": ("braille", "•", "x", "+", "o", "#", "*")}
+SIGNS = {"braille": ("braille",), "ascii": tuple("*ox+#%@&=v"), "plain": ("braille", *"•x+o#*%@&=")}
 _ANSI_LIGHT = ("blue", "yellow", "green", "magenta", "cyan", "red", "bright_blue", "bright_magenta", "bright_green", "bright_red")
 _ANSI = ("bright_blue", "bright_yellow", "bright_green", "bright_magenta", "bright_cyan", "bright_red", "blue", "magenta", "green", "red")
 

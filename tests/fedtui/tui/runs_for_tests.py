@@ -80,6 +80,6 @@ class Hospital:
                 screen = Screen(app, pilot)
                 await app.action_go(place)
                 await script(screen)
-                app.remember()
+                app.leave()
 
         asyncio.run(go())

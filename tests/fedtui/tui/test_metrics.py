@@ -288,6 +288,19 @@ class TestClients:
 
         hospital.open("metrics", script)
 
+    def test_enter_brings_a_client_to_the_front(self, hospital: Hospital) -> None:
+        hospital.run("first", rounds=3)
+
+        async def script(screen: Screen) -> None:
+            await drawn(screen)
+            await screen.press("tab", "j", "enter")
+            await screen.shows("C2 in front")
+            assert {series.name for series in chart(screen, "loss").series if not series.faint} == {"C2", "eval", "fit"}
+            await screen.press("enter")
+            await screen.hides("in front")
+
+        hospital.open("metrics", script)
+
     def test_what_is_shown_is_found_again(self, hospital: Hospital) -> None:
         hospital.run("first", rounds=6)
 

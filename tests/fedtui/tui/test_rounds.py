@@ -109,22 +109,22 @@ class TestGrid:
 
         hospital.open("rounds", script)
 
-    @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+    @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
     def test_many_rounds_and_clients_scroll(self, hospital: Hospital, size: tuple[int, int]) -> None:
         run = hospital.run("first")
-        clients = tuple(f"C{number}" for number in range(1, 25))
-        for number in range(1, 21):
+        clients = tuple(f"C{number}" for number in range(1, 17))
+        for number in range(1, 13):
             hospital.round(run, number, clients=clients)
 
         async def script(screen: Screen) -> None:
-            await screen.shows("C1 · round 20", " C2 ", "enter shows the log")
-            await screen.press("g", *["down"] * 23)
-            await screen.shows("C24 · round 1")
-            assert row(screen, "C24")
+            await screen.shows("C1 · round 12", " C2 ", "enter shows the log")
+            await screen.press("g", *["down"] * 15)
+            await screen.shows("C16 · round 1")
+            assert row(screen, "C16")
             await screen.press("minus", "minus")
-            assert row(screen, "C24").count("▲◆") > 10
+            assert row(screen, "C16").count("▲◆") > 10
             await screen.press("plus", "plus")
-            assert "▲7.3s ◆0.4s" in row(screen, "C24")
+            assert "▲6.5s ◆0.4s" in row(screen, "C16")
 
         hospital.open("rounds", script, size=size)
 
