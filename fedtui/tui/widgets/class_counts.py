@@ -8,6 +8,8 @@ from fedtui.cleaning import clean
 from fedtui.data_folder import ClassCounts
 from fedtui.tui.glyphs import MUTED, bar, glyph
 
+LONE = "one class only: each class has a folder of its own, is it one of those above or below that is meant?"
+
 
 class ClassCountsView(Widget):
     """Counts, or a sentence instead; classes that do not fit are summed up."""
@@ -35,9 +37,9 @@ class ClassCountsView(Widget):
         counts, width = self._counts, self.size.width
         state = "" if counts.complete else f"counting{glyph('more')} "
         others = f", {counts.others} other files" if counts.others else ""
-        total = Content.styled(f"{state}{counts.total} images in {len(counts.classes)} classes{others}", "bold")
+        total = Content.styled(f"{state}{counts.total} images in {len(counts.classes)} class{'' if len(counts.classes) == 1 else 'es'}{others}", "bold")
         names = list(counts.classes.items())
-        room = max(self.size.height - 2, 1)
+        room = max(self.size.height - 3, 1)
         rest = names[room - 1 :] if len(names) > room else []
         shown = names[: room - 1] if rest else names
         if rest:
@@ -49,4 +51,5 @@ class ClassCountsView(Widget):
             Content.assemble(clean(name, longest + 1)[:longest].ljust(longest), f" {number:>{digits}} ", (bar(number / most, room), "$accent"))
             for name, number in shown
         ]
-        return Content("\n").join([*lines, total])
+        lone = counts.complete and len(counts.classes) == 1
+        return Content("\n").join([*lines, total, *([Content.styled(LONE, "$warning")] if lone else [])])

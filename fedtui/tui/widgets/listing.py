@@ -77,8 +77,8 @@ class Listing(Widget, can_focus=True):
         Binding("G,end", "move(1000000)", "last", show=False),
     ]
 
-    class Moved(Message):
-        """The cursor is on another row now."""
+    class About(Message):
+        """Something happened in a listing."""
 
         def __init__(self, listing: Listing) -> None:
             super().__init__()
@@ -89,7 +89,10 @@ class Listing(Widget, can_focus=True):
             """The listing."""
             return self.listing
 
-    class Opened(Moved):
+    class Moved(About):
+        """The cursor is on another row now."""
+
+    class Opened(About):
         """Enter was pressed on a row, or it was clicked twice."""
 
     def __init__(self, columns: Sequence[Column], empty: str = "", *, id: str | None = None) -> None:

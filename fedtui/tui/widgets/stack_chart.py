@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -57,6 +57,7 @@ class StackChart(Widget):
         self._cells: list[list[CellOf]] = []  # columns from the left, cells from below
         self._begin = 0  # number of the first column since 1970
         self._top = 1.0
+        self._arranged_for = Size()
 
     def show(self, layers: Iterable[Layer], now: float, limit: float | None) -> None:
         """Bring it up to date; `limit` in MB."""
@@ -77,6 +78,8 @@ class StackChart(Widget):
 
     def render_line(self, y: int) -> Strip:
         """A row of cells, or the axis of time."""
+        if self._arranged_for != self.size:  # painted before it is told its new size
+            self._arrange()
         base, height = self.rich_style, self._height
         muted = base + Style(dim=True)
         if y == height:
@@ -133,6 +136,7 @@ class StackChart(Widget):
 
     def _arrange(self) -> None:
         """Sort the points into columns, and stack them."""
+        self._arranged_for = self.size
         count, step = max(self.size.width - AXIS, 0), self._step
         jump = max(count // 5, 1)
         last = int(self._now / step)
