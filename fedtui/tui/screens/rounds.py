@@ -25,7 +25,7 @@ SIGNS = (("fit", "fit"), ("eval", "eval"), ("waiting", "waiting"), ("late", "lat
 
 
 COLUMNS = (
-    Column("round", 6, right=True), Column("client", 20, 6), Column("phase", 5), Column("what", 12), Column("after", 6, right=True), Column("why"),
+    Column("ROUND", 6, right=True), Column("CLIENT", 20, 6), Column("PHASE", 5), Column("WHAT", 12), Column("AFTER", 6, right=True), Column("WHY"),
 )  # fmt: skip
 MOST_TROUBLES = 200
 SMALL_HEIGHT = 28  # below it there is no room for the troubles
@@ -72,7 +72,6 @@ class RoundsPane(Pane):
 
     def on_mount(self) -> None:
         """Titles."""
-        self.query_one(RoundGrid).border_title = "Rounds"
         troubles = self.query_one("#troubles", Listing)
         troubles.border_title = "What went wrong, or was slow"
         troubles.add_class("panel")
@@ -189,17 +188,17 @@ class RoundsPane(Pane):
         self.query_one("#troubles", Listing).put([_row(name, key, rounds.parts[key]) for name, key in self._troubles.items()])
 
     def _show_about(self, rounds: Rounds) -> None:
-        """The signs on the left, the run on the right."""
+        """What the signs mean, and which run it is."""
         text = Text(no_wrap=True)
         if rounds.rounds:
             for sign, word in SIGNS:
                 text.append(f"{glyph(sign)} ", "bold").append(f"{word}  ")
-        name = self.run_name
-        outcome = next((run.outcome for run in self.store.runs if run.name == name), "")
-        right = f"{name} {glyph(outcome)} {outcome}" if name else ""
-        about = self.query_one("#about", Static)
-        text.append(right.rjust(max(about.size.width - len(text.plain), 0)))
-        about.update(text)
+        self.query_one("#about", Static).update(text)
+        outcome = next((run.outcome for run in self.store.runs if run.name == self.run_name), "")
+        title = f"Rounds of {self.run_name}  {glyph(outcome)} {outcome}"
+        grid = self.query_one(RoundGrid)
+        if grid.border_title != title:
+            grid.border_title = title
 
     def _show_cell(self) -> None:
         grid, place = self.query_one(RoundGrid), self.query_one("#cell", Static)
@@ -210,7 +209,8 @@ class RoundsPane(Pane):
         text = Text()
         for phase in PHASES:
             part = grid.rounds.parts.get((client, number, phase))
-            text.append(f"{phase:<5}", "bold").append(f"{spell(part) if part else 'was not asked'}\n")
+            nothing = "is not asked yet" if number == grid.rounds.going else "was not asked"
+            text.append(f"{phase:<5}", "bold").append(f"{spell(part) if part else nothing}\n")
         text.append("enter shows the log of that moment", "dim")
         place.update(text)
 

@@ -23,14 +23,14 @@ class ClientTable(Listing):
     def __init__(self, colours: Colours, *, id: str | None = None, classes: str | None = None) -> None:
         columns = (
             Column("", 1),
-            Column("client", 24, 8),
-            Column("images", 9, right=True, beyond=70),
-            Column("last", 9, 7, right=True),
-            Column("round", 6, right=True, beyond=64),
-            Column("best", 9, 7, right=True),
-            Column("round", 6, right=True, beyond=64),
-            Column("from mean", 10, 9, right=True),
-            Column("less      ·      more", BAR, BAR, beyond=90),
+            Column("CLIENT", 24, 8),
+            Column("IMAGES", 9, right=True, beyond=70),
+            Column("LAST", 9, 7, right=True),
+            Column("ROUND", 6, right=True, beyond=64),
+            Column("BEST", 9, 7, right=True),
+            Column("ROUND", 6, right=True, beyond=64),
+            Column("FROM MEAN", 10, 9, right=True),
+            Column("LESS      ·      MORE", BAR, BAR, beyond=90),
             Column("", 0, beyond=50),
         )
         super().__init__(columns, "no client has reported this metric yet", id=id)

@@ -1,6 +1,10 @@
-"""A widget that paints itself in one go; only rows that differ from the last painting go to the terminal."""
+"""A widget that paints itself in one go; only what differs from the last painting goes to the terminal."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import takewhile
+
+from rich.segment import Segment
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -24,8 +28,8 @@ class Painted(Widget):
         old, self._rows = self._rows, self.paint()
         if len(old) != len(self._rows):
             self.refresh()
-        elif changed := [y for y, row in enumerate(self._rows) if row != old[y]]:
-            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+        elif changed := [_difference(y, old[y], row) for y, row in enumerate(self._rows) if row != old[y]]:
+            self.refresh(*changed)
 
     def on_mount(self) -> None:
         """Paint what was there before there was a size."""
@@ -47,3 +51,16 @@ class Painted(Widget):
         if y < len(self._rows):
             return self._rows[y].apply_style(base).adjust_cell_length(self.size.width, base)
         return Strip.blank(self.size.width, base)
+
+
+def _difference(y: int, old: Strip, new: Strip) -> Region:
+    """The stretch of row `y` outside of which both begin and end with the same segments."""
+    left, right = _alike(zip(old, new, strict=False)), _alike(zip(reversed([*old]), reversed([*new]), strict=False))
+    width = max(old.cell_length, new.cell_length)
+    right = right if old.cell_length == new.cell_length else 0
+    return Region(left, y, max(width - left - right, 1), 1)
+
+
+def _alike(pairs: Iterable[tuple[Segment, Segment]]) -> int:
+    """The cells of the equal segments that the pairs begin with."""
+    return sum(old.cell_length for old, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

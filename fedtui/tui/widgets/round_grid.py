@@ -147,8 +147,8 @@ class RoundGrid(Painted, can_focus=True):
         rounds, width = self.rounds, _WIDTHS[self._density]
         visible = rounds.rounds[self._begin : self._begin + self._room]
         here = self.cell
-        head: list[Piece] = [(f"  {'client':{self._name_width}}  ", "head")]
-        head += [("answers  usual  ", "head")] if self._wide else []
+        head: list[Piece] = [(f"  {'CLIENT':{self._name_width}}  ", "head")]
+        head += [("ANSWERS  USUAL  ", "head")] if self._wide else []
         for number in visible:
             tone = "latest" if number == rounds.going else "crossed" if here and number == here[1] else "head"
             head.append((f"{number:<{width}} ", tone))
