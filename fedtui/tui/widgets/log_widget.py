@@ -25,7 +25,7 @@ class LogWidget(Widget):
     LogWidget > .log--time { color: $text-muted; }
     LogWidget > .log--name { color: $text-accent; text-style: bold; }
     LogWidget > .log--match { background: $warning-muted; color: $text-warning; text-style: underline; }
-    LogWidget > .log--hit { background: $warning; color: $background; text-style: bold underline; }
+    LogWidget > .log--hit { background: $warning; color: auto 90%; text-style: bold underline; }
     LogWidget > .log--selection { background: $screen-selection-background; color: $foreground; }
     """
 
