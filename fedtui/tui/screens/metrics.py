@@ -19,6 +19,7 @@ from fedtui.tui.store import RUNS_READ, Store
 from fedtui.tui.widgets.chart import Series
 from fedtui.tui.widgets.chart_grid import ChartGrid
 from fedtui.tui.widgets.client_table import ClientTable
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.legend import Entry, Legend
 from fedtui.tui.widgets.line_input import LineInput
 from fedtui.tui.widgets.listing import Listing
@@ -247,7 +248,7 @@ class MetricsPane(Pane):
     def _show_clients(self) -> None:
         table, metric = self.query_one(ClientTable), self.query_one(ChartGrid).chosen
         found = figures.client_figures(self._sources[0].tables, metric, self._choice.phase) if self._sources else []
-        table.border_title = f"Clients · {metric}" + (f" · {self._sources[0].label}" if len(self._sources) > 1 else "")
+        entitle(table, f"Clients · {metric}" + (f" · {self._sources[0].label}" if len(self._sources) > 1 else ""))
         table.show(found)
 
     def _show_legend(self) -> None:

@@ -16,6 +16,7 @@ from fedtui.tui.pane import Pane
 from fedtui.tui.rounds import PHASES, Going, Part, Rounds, duration, rounds_of, spell, with_going
 from fedtui.tui.screens.logs import LogsPane
 from fedtui.tui.store import Store
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.listing import Column, Listing, Row
 from fedtui.tui.widgets.nothing import Nothing
 from fedtui.tui.widgets.round_grid import RoundGrid
@@ -195,17 +196,14 @@ class RoundsPane(Pane):
                 text.append(f"{glyph(sign)} ", "bold").append(f"{word}  ")
         self.query_one("#about", Static).update(text)
         outcome = next((run.outcome for run in self.store.runs if run.name == self.run_name), "")
-        title = f"Rounds of {self.run_name}  {glyph(outcome)} {outcome}"
-        grid = self.query_one(RoundGrid)
-        if grid.border_title != title:
-            grid.border_title = title
+        entitle(self.query_one(RoundGrid), f"Rounds of {self.run_name}  {glyph(outcome)} {outcome}")
 
     def _show_cell(self) -> None:
         grid, place = self.query_one(RoundGrid), self.query_one("#cell", Static)
         if grid.cell is None:
             return
         client, number = grid.cell
-        place.border_title = f"{client} · round {number}" + (" · going on" if number == grid.rounds.going else "")
+        entitle(place, f"{client} · round {number}" + (" · going on" if number == grid.rounds.going else ""))
         text = Text()
         for phase in PHASES:
             part = grid.rounds.parts.get((client, number, phase))

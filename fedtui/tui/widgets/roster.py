@@ -25,6 +25,7 @@ from fedtui.tui.store import ACTIVE, Store
 from fedtui.tui.widgets.class_counts import ClassCountsView
 from fedtui.tui.widgets.client_form import ClientForm, Wish, typed_path
 from fedtui.tui.widgets.folder_browser import SYNTHETIC, at
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.listing import Column, Listing, Row
 from poweranger.errors import UserError
 
@@ -77,7 +78,7 @@ class RosterPanel(Vertical):
         notes = [self.file.roster_error] if self.file.roster_error else []
         notes += ["the roster is empty: these are made up (a adds yours)"] if not roster.clients else []
         notes += [f"{glyph('backoff')} {', '.join(later)}: counts from the next start"] if later else []
-        self.border_subtitle = "  ".join(notes)
+        entitle(self, "Clients", "  ".join(notes))
         self._show_counts()
 
     def _state(self, name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from fedtui.tui.glyphs import MUTED, glyph
 from fedtui.tui.pane import Pane
 from fedtui.tui.staleness import Staleness, when
 from fedtui.tui.store import Store
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.line_input import LineInput
 from fedtui.tui.widgets.listing import Listing
 from fedtui.tui.widgets.settings import VALUE, SettingDetail, Settings, spell
@@ -66,8 +67,7 @@ class SettingsPanel(Vertical):
         count = len(self.draft.changes)
         parts = [f"{glyph('edited')} {count} not saved: w saves"] if count else []
         parts += [f"{glyph('backoff')} {len(later)} count from the next start"] if later else []
-        self.border_title = "Run configuration" + (f" / {clean(self.needle)}" if self.needle else "")
-        self.border_subtitle = "  ".join(parts)
+        entitle(self, "Run configuration" + (f" / {clean(self.needle)}" if self.needle else ""), "  ".join(parts))
         if self._editing is None:
             self._detail(*self._message(later))
 
