@@ -162,7 +162,11 @@ class Saveable(Strategy):
         """Sample the clients of a phase, once enough are there; client id by node."""
         config, sites = self.session.config, self.session.sites
         minimum = config["min-fit-clients"] if phase == FIT else config["min-evaluate-clients"]
-        sites.wait_for(max(minimum, config["min-available-clients"]) if phase == FIT else minimum)
+        needed = max(minimum, config["min-available-clients"]) if phase == FIT else minimum
+        sites.update()
+        if len(sites.free()) < needed:
+            self.report("waiting", number - 1)
+        sites.wait_for(needed)
         fraction = config["fraction-fit"] if phase == FIT else config["fraction-evaluate"]
         free = sites.free()
         return {free[name]: name for name in sample(list(free), fraction, minimum, config["seed"], number, phase)}
