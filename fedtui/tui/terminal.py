@@ -57,6 +57,8 @@ def prepare() -> None:
     send_only_changes()
     # Textual#6668: one byte that is no UTF-8, such as line noise, would end the program
     linux_driver.getincrementaldecoder = lambda encoding: partial(codecs.getincrementaldecoder(encoding), errors="replace")  # type: ignore[assignment]
+    for name in ("COLUMNS", "LINES"):  # Textual believes them rather than the terminal, also after that has got another size
+        os.environ.pop(name, None)
     if os.environ.get("NO_COLOR") == "":  # no-color.org: only a value counts; Textual takes any
         del os.environ["NO_COLOR"]
 
