@@ -1,0 +1,101 @@
+"""What each screen shows in typical moments, at three sizes: text files in `snapshots/`, one a screen, a moment and a size.
+
+`UPDATE_SNAPSHOTS=1 pytest tests/fedtui/tui/test_snapshots.py` writes them anew; the difference is then to be read before
+it is committed. With `SNAPSHOT_PICTURES=DIR` each is also saved there as a picture (SVG).
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedtui.project import Project
+from fedtui.tui.app import FedApp
+from tests.fedtui.tui.conftest import Screen
+from tests.fedtui.tui.scenes import NOW, SCENES, Scene
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+UPDATE = bool(os.environ.get("UPDATE_SNAPSHOTS"))
+PICTURES = os.environ.get("SNAPSHOT_PICTURES")
+SIZES = ((80, 24), (120, 40), (200, 50))
+PLACES = ("overview", "metrics", "rounds", "logs", "memory", "config", "runs")
+STILL_S = 0.5  # a screen that has not changed for so long is done; only when snapshots are written
+Script = Callable[[Screen], Any]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A project of which nothing depends on the hour, the place or the machine."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)  # no GPU
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    time.tzset()
+    (tmp_path / "hospital").mkdir()
+    (tmp_path / "hospital" / "pyproject.toml").write_text("[tool.flwr.app]\n")
+    yield Project.find(tmp_path / "hospital")
+    monkeypatch.undo()
+    time.tzset()
+
+
+def open_scene(project: Project, scene: Scene, script: Script, size: tuple[int, int] = SIZES[0], **options: Any) -> None:
+    """Open the interface on a scene and let `script(screen)` use it."""
+    app = FedApp(project, look=None, **options)
+    scene.fill(app.store)
+
+    async def run() -> None:
+        async with app.run_test(size=size, notifications=True) as pilot:
+            app.show_news(scene.look(app.store))
+            await script(Screen(app, pilot))
+
+    asyncio.run(run())
+
+
+async def go(screen: Screen, scene: Scene, place: str) -> None:
+    """To a place, with the news that it wants."""
+    await screen.app.action_go(place)
+    screen.app.show_news(scene.look(screen.app.store))
+    screen.app.clear_notifications()
+
+
+async def expect(screen: Screen, name: str) -> None:
+    """The screen becomes the snapshot."""
+    path = SNAPSHOTS / f"{name}-{screen.app.size.width}x{screen.app.size.height}.txt"
+
+    def seen() -> str:
+        return "\n".join(line.rstrip() for line in screen.lines) + "\n"
+
+    if UPDATE:
+        text, since = "", time.monotonic()  # monotonic: the hour stands still here
+        while time.monotonic() < since + STILL_S:
+            await asyncio.sleep(0.15)
+            if seen() != text:
+                text, since = seen(), time.monotonic()
+        path.write_text(text, encoding="utf-8")
+    if PICTURES:
+        screen.app.save_screenshot(f"{path.stem}.svg", PICTURES)
+    end = time.monotonic() + 5
+    wanted = path.read_text(encoding="utf-8") if path.exists() else ""
+    while (text := seen()) != wanted and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    assert text == wanted, f"{path.name} shows another screen; UPDATE_SNAPSHOTS=1 writes it anew"
+
+
+@pytest.mark.parametrize("moment", SCENES)
+def test_each_place_at_each_size(project: Project, moment: str) -> None:
+    scene = SCENES[moment](project)
+
+    async def script(screen: Screen) -> None:
+        for size in SIZES:
+            await screen.pilot.resize_terminal(*size)
+            for place in PLACES:
+                await go(screen, scene, place)
+                await screen.pilot.pause()
+                await expect(screen, f"{place}-{moment}")
+
+    open_scene(project, scene, script)
