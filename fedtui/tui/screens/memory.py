@@ -24,11 +24,11 @@ from fedtui.tui.widgets.stack_chart import Layer, StackChart
 
 GPU_S = 5.0  # between two looks at the GPUs
 RECENT_S = 300
-TOGETHER = "="  # the key of the sum's row: no process is called so
 EMPTY = "nothing runs\n\nu starts the federation; a process and its memory appear here as it starts"
 COLUMNS = (
     Column("", 1, 1), Column("PROCESS", 30, 10), Column("USES (PSS)", 10, 10, right=True), Column("STOPPING FREES", 14, 14, right=True),
     Column("RESIDENT", 9, 9, right=True, beyond=70), Column("SWAP", 8, 6, right=True, beyond=84), Column("GPU", 8, right=True), Column("LAST 5 MIN", 10, 10, right=True),
+    Column("", least=16),
 )  # fmt: skip
 
 
@@ -90,39 +90,40 @@ class MemoryPane(Pane):
         self.query_one(MachineMemory).show(machine, [(name, size.get("pss_mb") or 0.0, self._style(name)) for name, size in sizes.items()])
         layers = [Layer(name, self._style(name), list(store.history[name])) for name in names if name in store.history]
         self.query_one(StackChart).show(layers, time.time(), limit)
-        rows = [Row(name, self._cells(name, sizes[name])) for name in names if name in sizes]
-        if len(rows) > 1:
-            totals = {key: sum(size.get(key) or 0.0 for size in sizes.values()) for key in ("pss_mb", "rss_mb", "swap_mb")}
-            sum_cells = ("", ("together", "strong"), (_size(totals["pss_mb"]), "strong"), ("", ""), "", _swap(totals["swap_mb"]), "", "")
-            rows.append(Row(TOGETHER, sum_cells))
+        held = [process["name"] for process in store.processes if process["state"] == "held"]
         listing = self.query_one(Listing)
-        listing.put(rows)
-        if store.selected != listing.key and store.selected in sizes:
+        listing.put([Row(name, self._cells(name, sizes.get(name, {}))) for name in names if name in sizes or name in held])
+        if store.selected in sizes or store.selected in held:
             listing.go(store.selected)
+        elif listing.key is not None:  # what keys act on is what is in sight
+            store.selected = listing.key
+        together = sum(size.get("pss_mb") or 0.0 for size in sizes.values())
+        title = f"Processes  {_size(together)} together" if len(sizes) > 1 else "Processes"
+        if (panel := self.query_one("#processes")).border_title != title:
+            panel.border_title = title
 
     @on(Listing.Moved, "#sizes")
     def _moved(self) -> None:
-        key = self.query_one(Listing).key
-        if key not in (None, TOGETHER):
-            self.store.selected = str(key)
+        if (key := self.query_one(Listing).key) is not None:
+            self.store.selected = key
             self.refresh_bindings()
 
     @on(Listing.Opened, "#sizes")
     async def _opened(self) -> None:
-        if self.query_one(Listing).key != TOGETHER:
-            await self.fed.action_go("logs")
+        await self.fed.action_go("logs")
 
     def _style(self, name: str) -> Style:
         return line_style(self.app, self._colours.of(name))
 
     def _cells(self, name: str, size: dict[str, Any]) -> tuple[Cell, ...]:
         colour = self._style(name).color
-        pid = (self.store.process(name) or {}).get("pid")
+        process = self.store.process(name) or {}
+        pid = process.get("pid")
         on_gpu = sum(gpu.processes.get(pid, 0.0) for gpu in self._gpus) if pid is not None else 0.0
         return (
-            (glyph("selected"), colour.name if colour else ""), name, _size(size.get("pss_mb")), _size(size.get("uss_mb")),
+            (glyph("selected"), colour.name if colour else "") if size else (glyph("held"), "warning"), name, _size(size.get("pss_mb")), _size(size.get("uss_mb")),
             (_size(size.get("rss_mb")), "muted"), (_swap(size.get("swap_mb")), "warning"), _size(on_gpu) if on_gpu else "",
-            (_growth(self.store.history.get(name, ())), "muted"),
+            (_growth(self.store.history.get(name, ())) if size else "", "muted"), ("" if size else f"held: {process.get('reason')}", "warning"),
         )  # fmt: skip
 
     # GPUs

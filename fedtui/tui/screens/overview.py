@@ -18,6 +18,7 @@ from fedtui.tui.glyphs import sparkline
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import RunTables, Store
 from fedtui.tui.widgets.chart import Chart, Series
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.log_tail import LogTail
 from fedtui.tui.widgets.memory_bar import MemoryBar
 from fedtui.tui.widgets.process_table import Cell, ProcessTable, cells_of
@@ -139,7 +140,7 @@ class OverviewPane(Pane):
             store.selected = table.selected
         running, count = len(store.active), len(store.processes)
         how = f"{running} of {count} run" if store.daemon_ok else "as last seen" if store.loaded else ""
-        _entitle(table, f"Processes  {how}", f"filter: {self._filter}" if self._filter else "")
+        entitle(table, f"Processes  {how}", f"filter: {self._filter}" if self._filter else "")
 
     def _show_curves(self, store: Store) -> None:
         run = store.progress.get("run")
@@ -153,7 +154,7 @@ class OverviewPane(Pane):
     def _show_log(self) -> None:
         process = self.store.process()
         self.query_one(LogTail).show(Path(process["log"]) if process and process.get("log") else None)
-        _entitle(self.query_one(LogPanel), f"Log of {process['name']}" if process else "Log")
+        entitle(self.query_one(LogPanel), f"Log of {process['name']}" if process else "Log")
 
     def on_process_table_selected(self, event: ProcessTable.Selected) -> None:
         """The log and the keys follow the cursor."""
@@ -217,12 +218,6 @@ class OverviewPane(Pane):
             return
 
 
-def _entitle(panel: Widget, title: str, subtitle: str = "") -> None:
-    """Setting a title paints the whole frame, also when it is the same."""
-    if (panel.border_title, panel.border_subtitle) != (title, subtitle):
-        panel.border_title, panel.border_subtitle = title, subtitle
-
-
 def _parts_in_the_run(store: Store) -> tuple[dict[str, str], dict[str, str]]:
     """By client: the round of its last answer, and on how many examples it trains."""
     run = store.progress.get("run")
@@ -251,8 +246,9 @@ def _history(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _curves(tables: RunTables, name: str) -> Iterable[Series]:
-    for table, label in (("fit_metrics", "fit"), ("eval_metrics", "evaluation")):
+    """What is in front comes last, in the colours that it has in Metrics, too."""
+    for colour, table, label in ((1, "fit_metrics", "fit"), (0, "eval_metrics", "eval")):
         found = tables.get(table)
         if found is not None and name in found.columns and len(found):
-            yield Series(label, found.numbers("round"), found.numbers(name))
+            yield Series(label, found.numbers("round"), found.numbers(name), colour)
 

@@ -15,6 +15,7 @@ from fedtui.tui.dialogs import confirm
 from fedtui.tui.glyphs import colour, glyph
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import Store
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.listing import Cell, Column, Listing, Row
 from fedtui.tui.widgets.run_details import RunDetails, differences, spell_config, took
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 EMPTY = "no run yet\n\nu starts the federation, and with it the first run\n: and Demo shows one on made-up images"
 COLUMNS = (
     Column("", 1, 1), Column("RUN", 46, 12), Column("OUTCOME", 13, 9), Column("ROUNDS", 11, 6, right=True), Column("ACCURACY", 8, 8, right=True),
-    Column("LOSS", 8, 6, right=True, beyond=88), Column("TOOK", 8, 6, right=True, beyond=66), Column("STARTED", 16, beyond=125), Column("DIFFERS IN", least=12),
+    Column("LOSS", 8, 6, right=True, beyond=88), Column("TOOK", 9, 6, right=True, beyond=66), Column("STARTED", 16, beyond=125), Column("DIFFERS IN", least=12),
 )  # fmt: skip
 
 
@@ -77,16 +78,16 @@ class RunsPane(Pane):
         compared = [run for run in runs if run.name in store.picked] if len(store.picked) > 1 else runs
         differ = differences(compared)
         self.query_one(Listing).put([Row(run.name, self._cells(run, differ.get(run.name, {}))) for run in runs])
-        panel = self.query_one("#list")
-        panel.border_title = f"Runs  {len(runs)}" if runs else "Runs"
-        panel.border_subtitle = f"{glyph('selected')} {len(store.picked)} to overlay in Metrics (2)" if store.picked else ""
+        notes = [f"{glyph('selected')} {len(store.picked)} to overlay in Metrics (2)"] if store.picked else []
+        notes += [f"{glyph('left')} shown in Metrics, Rounds and Config"] if store.viewed else []
+        entitle(self.query_one("#list"), f"Runs  {len(runs)}" if runs else "Runs", "  ".join(notes))
         self._show_details()
 
     def _cells(self, run: RunSummary, differs: Mapping[str, object]) -> tuple[Cell, ...]:
         picked, viewed = run.name in self.store.picked, run.name == self.store.viewed
         return (
             (glyph("selected"), "accent") if picked else "",
-            (run.name + (f" {glyph('left')} shown" if viewed else ""), "strong" if picked or viewed else ""),
+            (run.name + (f" {glyph('left')}" if viewed else ""), "strong" if picked or viewed else ""),
             (f"{glyph(run.outcome)} {run.outcome}", colour(run.outcome)),
             f"{'?' if run.rounds_done is None else run.rounds_done}/{'?' if run.rounds is None else run.rounds}",
             _figure(run.best_accuracy), _figure(run.best_loss), took(run.seconds),

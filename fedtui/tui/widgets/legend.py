@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.widget import Widget
 
+from fedtui.tui.glyphs import glyph
 from fedtui.tui.widgets.palette import line_style, signs, swatch
 
 
@@ -31,7 +32,8 @@ class Legend(Widget):
 
     def show(self, entries: Sequence[Entry], note: str = "") -> None:
         """Show these entries, with `note` at the right end of the first line."""
-        shown = (tuple(entries), note)
+        room = max(self.size.width, 40) // 2
+        shown = (tuple(entries), note if cell_len(note) <= room else set_cell_size(note, room - 1) + glyph("more"))
         if shown != self._shown:
             self._shown = shown
             self.styles.height = self._height()

@@ -17,6 +17,7 @@ from textual.widget import Widget
 from fedtui.cleaning import clean
 from fedtui.tui.glyphs import MUTED, glyph
 
+CUT = 6  # cells that a column is not cut below
 GAP, GUTTER = 2, 2  # cells between columns; before the first, for the cursor's sign
 Cell = str | tuple[str, str]  # a text, or a text and its tone, see `Listing`
 
@@ -249,11 +250,15 @@ class Listing(Widget, can_focus=True):
         shown = [(index, column) for index, column in enumerate(self.columns) if total > column.beyond and self._is_used(index, column)]
         widths = {index: self._width(index, column) for index, column in shown}
         rest = total - GUTTER - sum(widths.values()) - GAP * (len(shown) - 1)
+        for index, column in sorted(shown, key=lambda item: -widths[item[0]]):
+            if rest < 0 and column.least:
+                less = min(-rest, max(widths[index] - column.least, 0))
+                widths[index], rest = widths[index] - less, rest + less
         x = GUTTER
         for index, column in shown:
             width = widths[index] if column.width else rest if rest >= column.least else 0
-            if x + width > total:
-                width = total - x
+            if x + width > total:  # cut, unless nothing to speak of would be left
+                width = total - x if total - x >= min(column.least or CUT, width) else 0
             if width > 0:
                 self._layout.append((index, x, width))
                 x += width + GAP

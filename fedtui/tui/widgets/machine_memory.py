@@ -41,6 +41,7 @@ class MachineMemory(Widget):
     def on_resize(self) -> None:
         """The bar has another length."""
         self._shown = self._content()
+        self.refresh()
 
     def render(self) -> Content:
         """The three lines."""
@@ -61,9 +62,9 @@ class MachineMemory(Widget):
         stalled = (machine.get("pressure") or {}).get("avg10", 0.0)
         return Content.assemble(
             self._bar(total, used), "\n",
-            (f"free {gigabytes(free)}", f"bold {tone}"), f"  federation {gigabytes(ours)}{others}", "\n",
+            (f"free {gigabytes(free)}", f"bold {tone}"), f"  federation {gigabytes(ours)}{others}",
+            (f"  {glyph('warning')} stalled {stalled:.0f} % of the time" if stalled >= 1 else "", "$warning"), "\n",
             (f"{what}{swap}", MUTED),
-            (f"  {glyph('warning')} processes wait for memory {stalled:.0f} % of the time" if stalled >= 1 else "", "$warning"),
         )  # fmt: skip
 
     def _bar(self, total: float, used: float) -> Content:

@@ -61,12 +61,12 @@ class MemoryBar(Widget):
         if machine.get("swap_used_mb"):
             figures += f"  swap {gigabytes(machine['swap_used_mb'])}"
         style = "$error" if fraction > FULL else "$warning" if fraction > TIGHT else "$success"
-        tail: list[str | Content | tuple[str, str]] = [figures]
+        tail: list[str | Content | tuple[str, str]] = []
         if fraction > TIGHT:
-            tail.append((f"  {glyph('warning')} {'nearly full' if fraction > FULL else 'tight'}", f"bold {style}"))
+            tail.append((f" {glyph('warning')} {'nearly full' if fraction > FULL else 'tight'} ", f"bold {style}"))
         if self._guard:
-            tail.append((f"  {glyph('held')} {self._guard}", "$warning"))
-        end = Content.assemble(*tail)
+            tail.append((f" {glyph('held')} {self._guard} ", "$warning"))
+        end = Content.assemble(*tail, figures)
         width = max(self.size.width - len("Memory ") - end.cell_length, 8)
         own = min(round(ours / total * width), width) if total else 0
         rest = min(round(fraction * width), width) - own

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
 
@@ -20,7 +22,7 @@ READER_WORDS = {
 }
 COLUMNS = (
     Column("", 1, 1), Column("KEY", 24), Column("VALUE", 18, 8), Column("DEFAULT", 12), Column("IN THE RUN", 14, beyond=104),
-    Column("TYPE", 7), Column("ALLOWED", 22, beyond=60), Column("READ BY", 9, beyond=90), Column("WHAT IT DOES", beyond=112),
+    Column("TYPE", 7), Column("ALLOWED", 22, beyond=60), Column("READ BY", 9, beyond=90), Column("WHAT IT DOES", least=30),
 )  # fmt: skip
 
 
@@ -46,6 +48,8 @@ def allowed(key: Key) -> str:
 
 class Settings(Listing):
     """A row a key. What is edited, wrong, or counts from the next run only has a mark and a tone."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "edit")]
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(COLUMNS, "no key has this in its name or description\nesc shows all of them", id=id)
