@@ -86,6 +86,7 @@ class FedApp(TypingAhead):
         self._look = look
         self._looking = threading.Event()  # set: look at once, rather than when the second is over
         self._gone = False
+        self._top = TopBar({name: f"{key} {self.places[name]}" for key, name in enumerate(PLACES, 1) if name in self.places})
         self.set_class(ascii, "-ascii")
 
     # What there is to see
@@ -102,7 +103,7 @@ class FedApp(TypingAhead):
 
     def compose(self) -> ComposeResult:
         """A line of places, the place itself, a line of keys."""
-        yield TopBar({name: f"{key} {self.places[name]}" for key, name in enumerate(PLACES, 1) if name in self.places})
+        yield self._top
         yield Container(id="place")
         yield KeyBar()
 
@@ -113,6 +114,11 @@ class FedApp(TypingAhead):
     def get_key_display(self, binding: Binding) -> str:
         """Keys by their names, not by signs that few fonts have."""
         return binding.key_display or {"enter": "enter", "space": "space", "escape": "esc"}.get(binding.key) or super().get_key_display(binding)
+
+    def on_unmount(self) -> None:
+        """However it ends: look no more."""
+        self._gone = True
+        self._looking.set()
 
     async def on_mount(self) -> None:
         """Go where the user was last; only then look."""
@@ -162,10 +168,10 @@ class FedApp(TypingAhead):
         self._refresh_place(changed)
 
     def _refresh_place(self, changed: Iterable[str]) -> None:
-        if self.pane is None:
+        if self.pane is None or not self.pane.is_attached or self._gone:
             return
         with self.batch_update():
-            self.screen_stack[0].query_one(TopBar).show(self.store, self.place)
+            self._top.show(self.store, self.place)
             self.pane.show(self.store, frozenset(changed))
         if changed:
             self.screen_stack[0].refresh_bindings()
@@ -210,8 +216,8 @@ class FedApp(TypingAhead):
             if old is not None:
                 old.display = False
             self.panes[place].display = True
-            self.panes[place].take_focus()
             self._refresh_place(Store.ALL)
+            self.panes[place].take_focus()
         self.remember()
 
     def _give_back(self, place: str, pane: Pane) -> None:
@@ -357,7 +363,6 @@ class FedApp(TypingAhead):
         """Close the interface. What runs goes on."""
         self.remember()
         self._gone = True
-        self._looking.set()
         self.exit(0)
 
 

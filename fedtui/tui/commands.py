@@ -26,7 +26,7 @@ def commands(app: FedApp, screen: Screen[Any]) -> Iterator[Command]:
     yield "Simulation", "The whole federation in one process (fedtui simulate)", app.actions.simulate
     yield "Messages", "All messages since the interface was opened", app.action_messages
     yield "Help", "The keys that work here", app.action_help
-    yield "Colours", "Light, dark, or the terminal's own (textual-ansi)", app.search_themes
+    yield "Colours", "Light, dark, or the terminal's own (ansi-dark, ansi-light)", app.search_themes
     yield "Quit", "Leave the interface; what runs goes on if you say so", app.action_leave
 
 

@@ -8,7 +8,7 @@ DARK = Theme(
     surface="#161b22", panel="#1e2630", success="#4cd97b", warning="#f2b33d", error="#ff6b6b", luminosity_spread=0.12,
 )  # fmt: skip
 LIGHT = Theme(
-    name="fedtui-light", dark=False, primary="#3f7fc0", secondary="#4a6a88", accent="#0b62c4", foreground="#1d232b", background="#fbfcfd",
+    name="fedtui-light", dark=False, primary="#8fbce8", secondary="#4a6a88", accent="#0b62c4", foreground="#1d232b", background="#fbfcfd",
     surface="#f1f4f7", panel="#e3e9ef", success="#13803c", warning="#a86400", error="#c62828", luminosity_spread=0.12,
 )  # fmt: skip
 THEMES = (DARK, LIGHT)

@@ -196,7 +196,7 @@ class ProcessTable(ScrollView, can_focus=True, inherit_bindings=False):
         for column, cell in zip(self._columns, cells, strict=True):
             text = cell.text if cell_len(cell.text) <= column.width else set_cell_size(cell.text, column.width - 1) + glyph("more")
             space = " " * (column.width - cell_len(text))
-            style = base + self._style(cell.meaning) if cell.meaning else base
+            style = base + self._style(cell.meaning) if cell.meaning and not base.reverse else base  # reversed, it would be a patch
             if style != open_style and text:
                 segments.append(Segment(open_text, open_style))
                 open_text, open_style = "", style

@@ -52,7 +52,7 @@ class RunHeader(Widget):
         if not progress.get("run"):
             return [
                 Content.assemble(("No run yet. ", "bold"), ("u", "bold $accent"), " starts the server and the clients of the roster"),
-                Content.assemble((":", "bold $accent"), " then Demo starts a run on made-up images; ", ("a", "bold $accent"), " adds a client with images of yours"),
+                Content.assemble((":", "bold $accent"), " then Demo starts a run on made-up images; ", ("a", "bold $accent"), " adds a client with images"),
             ]
         return [self._first(progress, store.run), _second(progress, store.run)]
 
@@ -62,12 +62,12 @@ class RunHeader(Widget):
         done = number if phase in ("saved", "finished", "failed", "stopped", "waiting") or outcome != "running" else max(number - 1, 0)
         made_up, clients = run.get("synthetic") or [], run.get("clients") or []
         who = "" if len(made_up) == len(clients) else f" of {', '.join(made_up)}"
-        badge = Content.styled(f" SYNTHETIC DATA{who} " if self.size.width > NARROW else " SYNTHETIC ", "bold $background on $warning")
+        badge = Content.styled(f" SYNTHETIC DATA{who} " if self.size.width > NARROW else " SYNTHETIC ", "bold reverse $warning")
         sign = Content.styled(f"{glyph(outcome)} {outcome} ", f"bold {colour(outcome)}")
         step = f" {PHASES.get(phase, phase)}" if outcome == "running" else ""
         badges: Parts = [badge, " "] if made_up else []
         figures = Content.assemble(*badges, f" round {number}/{rounds} ")
-        room = self.size.width - sign.cell_length - figures.cell_length - len(step)
+        room = self.size.width - sign.cell_length - figures.cell_length - len(step) - 1
         name = Content.styled(str(progress["run"]), "bold").truncate(max(room, 8), ellipsis=True)
         length = min(room - name.cell_length - 1, BAR)
         meter = Content.styled(bar(done / rounds if rounds else 0, length), "$accent") if length >= BAR // 4 else Content("")
@@ -79,8 +79,8 @@ def _second(progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:
     if progress.get("outcome") not in (None, "running"):
         reason = str(progress.get("reason") or run.get("reason") or "")
         figures = [f"{len(run.get('clients') or [])} clients"]
-        hint: Parts = [("7", "bold $accent"), " shows it among all runs, ", ("u", "bold $accent"), " starts another one"]
-        return Content.assemble((reason, "$error"), "  ", *hint) if reason else Content.assemble((", ".join(figures), MUTED), "  ", *hint)
+        hint: Parts = [("7", "bold $accent"), " all runs, ", ("u", "bold $accent"), " another one"]
+        return Content.assemble((reason, colour(str(progress["outcome"]))), "  ", *hint) if reason else Content.assemble((", ".join(figures), MUTED), "  ", *hint)
     sampled, replied = progress.get("sampled"), progress.get("replied") or []
     if sampled is None:
         connected = progress.get("connected") or []

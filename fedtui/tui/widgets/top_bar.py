@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
@@ -14,7 +15,7 @@ from fedtui.tui.store import Store
 class TopBar(Widget):
     """`places` by name, each with its key and title."""
 
-    DEFAULT_CSS = "TopBar { height: 1; dock: top; background: $panel; color: $foreground 70%; link-style: none; link-color: $foreground 70%; link-style-hover: none; }"
+    DEFAULT_CSS = "TopBar { height: 1; dock: top; background: $panel; color: $foreground 70%; }"
 
     def __init__(self, places: Mapping[str, str]) -> None:
         super().__init__()
@@ -28,6 +29,14 @@ class TopBar(Widget):
             self._here, self._right = here, right
             self.refresh()
 
+    async def on_click(self, event: events.Click) -> None:
+        """Go to the place that was clicked on."""
+        x = 0
+        for name in self._places:
+            if x <= event.x < (x := x + len(self._places[name]) + 2):
+                await self.app.run_action(f"app.go('{name}')")
+                return
+
     def render(self) -> Content:
         """Places to the left, the project and its daemon to the right, as far as there is room."""
         left = Content.assemble(*map(self._place, self._places))
@@ -36,7 +45,7 @@ class TopBar(Widget):
         return Content.assemble(left, " " * (room - right.cell_length), right)
 
     def _place(self, name: str) -> Content:
-        return Content.styled(f" {self._places[name]} ", f"{'bold $foreground on $primary' if name == self._here else ''} @click=app.go('{name}')".strip())
+        return Content.styled(f" {self._places[name]} ", "bold reverse" if name == self._here else "")
 
 
 def _right(store: Store) -> Content:
