@@ -71,7 +71,7 @@ class TestPane:
             await screen.shows("limit 8.0 GB (of the cgroup)")
             assert "╌" not in screen.text
             screen.app.show_news(two(limit_mb=600.0, pressure={"avg10": 12.4, "avg60": 1.0, "avg300": 0.0}))
-            await screen.shows("free 80 MB", "limit ", "╌╌╌", "processes wait for memory 12 % of the time")
+            await screen.shows("free 80 MB", "limit ", "╌╌╌", "stalled 12 % of the time")
 
         at_memory(interface, project, script)
 
@@ -97,7 +97,7 @@ class TestPane:
             screen.app.show_news(two())
             await screen.press("down")
             assert screen.app.store.selected == "C1"
-            await screen.press("down")  # the sum is no process
+            await screen.press("down")  # there is no other
             assert screen.app.store.selected == "C1"
             await screen.press("X")
             await screen.shows("Kill C1?")
