@@ -141,7 +141,7 @@ class FolderBrowser(Widget):
             try:
                 tell(counts=count(at(self.root, path), lambda counts: tell(counts=counts)))
             except UserError as error:
-                tell(error=str(error))
+                tell(error=str(error).replace(str(at(self.root, path)), path))  # as it was typed
 
     def on_folder_browser__seen(self, event: _Seen) -> None:
         """Show what the disk has answered, unless the path is another one by now."""

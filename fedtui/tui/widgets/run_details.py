@@ -11,6 +11,7 @@ from textual.widget import Widget
 from fedtui.cleaning import clean
 from fedtui.tui.glyphs import MUTED, colour, glyph
 from fedtui.tui.store import Store
+from fedtui.tui.widgets.frame import entitle
 from fedtui.tui.widgets.settings import spell
 from poweranger.run_config import BY_NAME
 
@@ -30,7 +31,7 @@ class RunDetails(Widget):
 
     def show(self, run: RunSummary | None, store: Store) -> None:
         """Show a run."""
-        self.border_title = clean(run.name) if run is not None else "Run"
+        entitle(self, clean(run.name) if run is not None else "Run")
         self._shown = run, store
         content = _describe(run, store, self.size.height >= TALL) if run is not None else Content("")
         if content != self._content:
@@ -87,9 +88,10 @@ def _describe(run: RunSummary, store: Store, tall: bool) -> Content:
 def _in_lines(run: RunSummary, store: Store) -> list[Content]:
     unusual = {name: value for name, value in run.config.items() if value != _default(name)}
     other = {name: now for name in run.config if (now := _now(name, store)) != run.config[name]}
+    now = spell_config(other) if store.file is not None else ""
     return [
         Content.assemble(("not the default: ", MUTED), spell_config(unusual) or "nothing"),
-        Content.assemble(("pyproject.toml has now: ", MUTED), spell_config(other) or "the same"),
+        Content.assemble(("pyproject.toml has now: ", MUTED), now) if now else Content(""),
     ]
 
 

@@ -67,7 +67,8 @@ class SettingsPanel(Vertical):
         count = len(self.draft.changes)
         parts = [f"{glyph('edited')} {count} not saved: w saves"] if count else []
         parts += [f"{glyph('backoff')} {len(later)} count from the next start"] if later else []
-        entitle(self, "Run configuration" + (f" / {clean(self.needle)}" if self.needle else ""), "  ".join(parts))
+        beside = f", beside that of {clean(self.store.viewed)}" if self.store.viewed else ""
+        entitle(self, f"Run configuration{beside}" + (f" / {clean(self.needle)}" if self.needle else ""), "  ".join(parts))
         if self._editing is None:
             self._detail(*self._message(later))
 
