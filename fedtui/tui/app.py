@@ -168,7 +168,7 @@ class FedApp(TypingAhead):
         self._refresh_place(changed)
 
     def _refresh_place(self, changed: Iterable[str]) -> None:
-        if self.pane is None or not self.pane.is_attached or self._gone:
+        if self.pane is None or not self.is_running:  # no place yet, or none any more
             return
         with self.batch_update():
             self._top.show(self.store, self.place)
