@@ -53,18 +53,14 @@ class MetricsPane(Pane):
     MetricsPane #filter { display: none; padding: 0 1; }
     MetricsPane ChartGrid { height: 1fr; }
     MetricsPane #clients { max-height: 35%; }
-    MetricsPane Nothing { display: none; }
-    MetricsPane.-empty ChartGrid, MetricsPane.-empty #clients, MetricsPane.-empty Legend { display: none; }
-    MetricsPane.-empty Nothing { display: block; }
-    MetricsPane.-small #clients { display: none; }
-    MetricsPane.-small.-clients #clients { display: block; height: 1fr; max-height: 100%; }
-    MetricsPane.-small.-clients ChartGrid { display: none; }
+    MetricsPane.-small #clients { height: 1fr; max-height: 100%; }
     """
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._choice = Choice()
         self._filter = ""
+        self._empty, self._at_clients = True, False
         self._runs, self._clients = Colours(), Colours()
         self._times: dict[str, dict[int, float]] = {}
         self._sources: list[Source] = []
@@ -77,9 +73,14 @@ class MetricsPane(Pane):
         yield ChartGrid()
         yield ClientTable(self._clients, id="clients", classes="panel")
 
+    def on_mount(self) -> None:
+        """Nothing is known yet."""
+        self._arrange()
+
     def on_resize(self) -> None:
         """In a small window there is room for charts or clients."""
         self.set_class(self.size.height < SMALL_HEIGHT, "-small")
+        self._arrange()
 
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Bring the charts up to date."""
@@ -104,7 +105,7 @@ class MetricsPane(Pane):
 
     def take_focus(self) -> None:
         """Those that the user was at last: the charts or the clients; without any, the text in their place."""
-        place = Nothing if self.has_class("-empty") else ClientTable if self.has_class("-clients") else ChartGrid
+        place = Nothing if self._empty else ClientTable if self._at_clients else ChartGrid
         self.query_one(place).focus(scroll_visible=False)
 
     def on_chart_grid_chosen(self) -> None:
@@ -177,7 +178,8 @@ class MetricsPane(Pane):
 
     def action_other(self) -> None:
         """From the charts to the clients and back; in a small window one takes the other's place."""
-        self.set_class(not self.has_class("-clients"), "-clients")
+        self._at_clients = not self._at_clients
+        self._arrange()
         self.take_focus()
 
     def _close_filter(self) -> None:
@@ -217,10 +219,20 @@ class MetricsPane(Pane):
         """Show a text in place of the charts, or the charts again; the focus goes along."""
         if empty:
             self.query_one(Nothing).update(self._why_nothing())
-        if empty != self.has_class("-empty"):
-            self.set_class(empty, "-empty")
-            if self.screen.focused is None or isinstance(self.screen.focused, (Nothing, ChartGrid, ClientTable)):
-                self.call_after_refresh(self.take_focus)
+        if empty != self._empty:
+            self._empty = empty
+            focused = self.screen.focused
+            self._arrange()
+            if focused is None or isinstance(focused, Nothing | ChartGrid | ClientTable):
+                self.take_focus()
+
+    def _arrange(self) -> None:
+        """What there is to see: set at once, for what is not displayed cannot take the focus."""
+        small, empty = self.has_class("-small"), self._empty
+        self.query_one(Nothing).display = empty
+        self.query_one(Legend).display = not empty
+        self.query_one(ChartGrid).display = not empty and not (small and self._at_clients)
+        self.query_one(ClientTable).display = not empty and (not small or self._at_clients)
 
     def _series(self, metric: str) -> list[Series]:
         return figures.series_of(metric, self._sources, self._choice, self._runs, self._clients)

@@ -49,17 +49,14 @@ class RoundsPane(Pane):
     RoundsPane RoundGrid { height: auto; max-height: 60%; }
     RoundsPane #cell { height: 5; }
     RoundsPane.-small RoundGrid { height: 1fr; max-height: 100%; }
-    RoundsPane.-small #troubles, RoundsPane.-empty #troubles { display: none; }
-    RoundsPane Nothing { display: none; }
-    RoundsPane.-empty RoundGrid, RoundsPane.-empty #cell { display: none; }
-    RoundsPane.-empty Nothing { display: block; }
     """
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._going = Going()
         self._complete = Rounds()
-        self._shown: tuple[Any, ...] | None = None  # run, its tables, what is known of the round that goes on
+        self._empty = True
+        self._shown: tuple[Any, ...] | None = None  # run, its tables, what is known of the round that goes on, outcome
         self._troubles: dict[str, tuple[str, int, str]] = {}
         self._wanted: tuple[str, int] | None = None  # a cell to go to when there is one
 
@@ -76,10 +73,18 @@ class RoundsPane(Pane):
         troubles = self.query_one("#troubles", Listing)
         troubles.border_title = "What went wrong, or was slow"
         troubles.add_class("panel")
+        self._arrange()
 
     def on_resize(self) -> None:
         """In a small window there is no room for the troubles."""
         self.set_class(self.size.height < SMALL_HEIGHT, "-small")
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """What there is to see: set at once, for what is not displayed cannot take the focus."""
+        self.query_one(Nothing).display = self._empty
+        self.query_one(RoundGrid).display = self.query_one("#cell").display = not self._empty
+        self.query_one("#troubles").display = not self._empty and not self.has_class("-small")
 
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Bring the grid up to date."""
@@ -99,7 +104,7 @@ class RoundsPane(Pane):
 
     def take_focus(self) -> None:
         """The grid, or the text in its place."""
-        self.query_one(Nothing if self.has_class("-empty") else RoundGrid).focus(scroll_visible=False)
+        self.query_one(Nothing if self._empty else RoundGrid).focus(scroll_visible=False)
 
     def on_round_grid_moved(self) -> None:
         """Say what stands in the cell."""
@@ -166,7 +171,8 @@ class RoundsPane(Pane):
     def _update(self) -> None:
         name, grid = self.run_name, self.query_one(RoundGrid)
         tables = self.store.tables(name) if name else {}
-        news = (name, tables, self._going.take(name, self.store.progress))
+        outcome = next((run.outcome for run in self.store.runs if run.name == name), "")
+        news = (name, tables, self._going.take(name, self.store.progress), outcome)
         if self._shown is not None and news[1] is self._shown[1] and news == self._shown:
             return
         if self._shown is None or tables is not self._shown[1]:
@@ -176,19 +182,21 @@ class RoundsPane(Pane):
         empty = not rounds.rounds
         if empty:
             self.query_one(Nothing).update(self._why_nothing(name, bool(tables)))
-        if empty != self.has_class("-empty"):
-            self.set_class(empty, "-empty")
-            if self.screen.focused is None or isinstance(self.screen.focused, (Nothing, RoundGrid)):
-                self.call_after_refresh(self.take_focus)
+        if empty != self._empty:
+            self._empty = empty
+            focused = self.screen.focused
+            self._arrange()
+            if focused is None or isinstance(focused, Nothing | RoundGrid):
+                self.take_focus()
         grid.put(rounds)
         if self._wanted and not empty:
             grid.go(*self._wanted)
             self._wanted = None
-        self._show_about(rounds)
+        self._show_about(rounds, outcome)
         self._troubles = {"/".join(map(str, key)): key for key in rounds.troubles[:MOST_TROUBLES]}
         self.query_one("#troubles", Listing).put([_row(name, key, rounds.parts[key]) for name, key in self._troubles.items()])
 
-    def _show_about(self, rounds: Rounds) -> None:
+    def _show_about(self, rounds: Rounds, outcome: str) -> None:
         """What the signs mean, and which run it is."""
         text = Text(no_wrap=True)
         if rounds.rounds:

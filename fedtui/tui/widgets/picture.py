@@ -211,7 +211,7 @@ def _x_labels(sheet: Sheet, look: Look, picture: Picture, inks: Inks) -> None:
 
     if look.cursor is not None and (place := _place(look.cursor, picture.x_range, picture.columns)) >= 0:
         label(picture.left + place, f" {_SPELL[look.x_kind](look.cursor)} ", inks.cursor)
-    count = max(1, picture.columns // (8 if look.x_kind == "round" else 12))
+    count = max(1, picture.columns // (6 if look.x_kind == "round" else 12))
     for value, text in _TICKS[look.x_kind](*picture.x_range, count):
         if (place := _place(value, picture.x_range, picture.columns)) >= 0:
             label(picture.left + place, text, inks.axis)

@@ -41,8 +41,8 @@ class RunPicker(ModalScreen[list[str] | None]):
     def compose(self) -> ComposeResult:
         """The list."""
         columns = (
-            Column("", 1), Column("run", 48, 12), Column("outcome", 13, 9), Column("rounds", 9, 6, right=True),
-            Column("accuracy", 9, right=True, beyond=60), Column("took", 9, right=True, beyond=70),
+            Column("", 1), Column("RUN", 48, 12), Column("OUTCOME", 13, 9), Column("ROUNDS", 9, 6, right=True),
+            Column("ACCURACY", 9, right=True, beyond=60), Column("TOOK", 9, right=True, beyond=70),
         )  # fmt: skip
         yield Listing(columns)
 

@@ -229,7 +229,7 @@ class TestKeys:
             shown = [chart for chart in screen.app.pane.query(Chart) if chart.display]
             assert all(chart.region.height >= 6 and chart.region.right <= size[0] for chart in shown)
             await screen.press("tab")
-            await screen.shows("from mean", "C4")
+            await screen.shows("FROM MEAN", "C4")
             await screen.press("tab")
             await drawn(screen)
 

@@ -44,7 +44,7 @@ class TestGrid:
         hospital.round(run, 3, parts=WENT_WRONG)
 
         async def script(screen: Screen) -> None:
-            await screen.shows("▲5.0s ◆0.4s")
+            await screen.shows("▲5.0s ◆0.4s", "✗2.0s", "⊘5.3s")
             assert "6/6" in row(screen, "C1") and row(screen, "C1").count("▲5.0s ◆0.4s") == 3
             assert "4/5" in row(screen, "C2") and "✗2.0s" in row(screen, "C2")
             assert "◷31s" in row(screen, "C3") and "⊘5.3s" in row(screen, "C4")
@@ -170,12 +170,15 @@ class TestWays:
     def test_brackets_lead_to_older_and_newer_runs(self, hospital: Hospital) -> None:
         hospital.run("first", rounds=3).close("finished")
         time.sleep(1.0 - time.time() % 1.0)
-        hospital.run("second", rounds=5)
+        run = hospital.run("second", rounds=5)
 
         async def script(screen: Screen) -> None:
-            await screen.shows("C1 · round 5", "-second ● running")
+            await screen.shows("C1 · round 5", "-second  ● running")
+            run.close("finished")
+            screen.app.look_again()
+            await screen.shows("-second  ✓ finished")
             await screen.press("left_square_bracket")
-            await screen.shows("C1 · round 3", "-first ✓ finished")
+            await screen.shows("C1 · round 3", "-first  ✓ finished")
             assert screen.app.store.viewed and screen.app.store.viewed.endswith("-first")
             await screen.press("right_square_bracket")
             await screen.shows("C1 · round 5")
