@@ -9,6 +9,7 @@ from textual.app import App, ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.keys import key_to_character
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
@@ -17,7 +18,7 @@ from fedtui.tui.store import Note
 
 Keys = dict[tuple[str, str], dict[str, None]]  # by action and description
 WIDE = 100
-_NAMES = {"question_mark": "?", "colon": ":", "escape": "esc", "slash": "/", "plus": "+", "minus": "-"}
+_NAMES = {"escape": "esc", "slash": "/", "plus": "+", "minus": "-", "hash": "#"}
 
 
 class Sheet(ModalScreen[None]):
@@ -86,13 +87,19 @@ class HelpScreen(Sheet):
         for key, (node, binding, enabled, _) in sorted(self._active.items(), key=lambda item: not item[1].binding.show):
             if enabled and binding.description and not key.startswith(("super+", "ctrl+insert", "shift+insert")):
                 group = everywhere if isinstance(node, (App, Screen)) else here
-                spelt = self.app.get_key_display(binding) if len(key) == 1 else _NAMES.get(key, key)
+                spelt = self.app.get_key_display(binding) if len(key) == 1 else _spelt(key)
                 group.setdefault((binding.action, binding.description), {})[spelt] = None
         about = "Actions are about the selected process, or about those marked with space. Nothing stops when you leave."
         return [
             *(_keys(title, group) for title, group in (("Here", here), ("Everywhere", everywhere)) if group),
             *([] if self.app.size.width >= WIDE else [Content.styled(about, MUTED)]),
         ]
+
+
+def _spelt(key: str) -> str:
+    """A key by its sign when it has one that can be seen."""
+    sign = _NAMES.get(key) or key_to_character(key) or ""
+    return sign if sign.strip() and sign.isprintable() else key
 
 
 def _keys(title: str, group: Keys) -> Content:

@@ -19,7 +19,7 @@ class LineInput(Input):
     LineInput.-wrong { color: $error; text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "take over"),
+        Binding("enter", "submit", "accept"),
         Binding("escape", "cancel", "cancel"),
     ]
 

@@ -250,13 +250,18 @@ class Listing(Widget, can_focus=True):
         shown = [(index, column) for index, column in enumerate(self.columns) if total > column.beyond and self._is_used(index, column)]
         widths = {index: self._width(index, column) for index, column in shown}
         rest = total - GUTTER - sum(widths.values()) - GAP * (len(shown) - 1)
+        for place, (_, column) in enumerate(shown):
+            if not column.width and rest < max(column.least, 1):
+                del shown[place]
+                rest += GAP
+                break
         for index, column in sorted(shown, key=lambda item: -widths[item[0]]):
             if rest < 0 and column.least:
                 less = min(-rest, max(widths[index] - column.least, 0))
                 widths[index], rest = widths[index] - less, rest + less
         x = GUTTER
         for index, column in shown:
-            width = widths[index] if column.width else rest if rest >= column.least else 0
+            width = widths[index] if column.width else rest
             if x + width > total:  # cut, unless nothing to speak of would be left
                 width = total - x if total - x >= min(column.least or CUT, width) else 0
             if width > 0:
