@@ -221,9 +221,8 @@ class MetricsPane(Pane):
             self.query_one(Nothing).update(self._why_nothing())
         if empty != self._empty:
             self._empty = empty
-            focused = self.screen.focused
             self._arrange()
-            if focused is None or isinstance(focused, Nothing | ChartGrid | ClientTable):
+            if not self.query_one("#filter").has_focus:
                 self.take_focus()
 
     def _arrange(self) -> None:

@@ -184,10 +184,8 @@ class RoundsPane(Pane):
             self.query_one(Nothing).update(self._why_nothing(name, bool(tables)))
         if empty != self._empty:
             self._empty = empty
-            focused = self.screen.focused
             self._arrange()
-            if focused is None or isinstance(focused, Nothing | RoundGrid):
-                self.take_focus()
+            self.take_focus()
         grid.put(rounds)
         if self._wanted and not empty:
             grid.go(*self._wanted)
