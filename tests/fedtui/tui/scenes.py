@@ -44,7 +44,8 @@ class Scene:
             tables[run] = {name: Table(path / "metrics" / f"{name}.csv") for name in _TABLES}
             for table in tables[run].values():
                 table.poll()
-        return {**self.news, "runs": list(self.runs), "file": project_file.read(store.project), "tables": tables}
+        processes = [{**one, "log": str(store.project.logs / f"{one['name']}.log")} for one in self.news["processes"]]
+        return {**self.news, "processes": processes, "runs": list(self.runs), "file": project_file.read(store.project), "tables": tables}
 
 
 _TABLES = ("fit_metrics", "eval_metrics", "fit_client_metrics", "eval_client_metrics", "participation")

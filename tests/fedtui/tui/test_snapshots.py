@@ -59,8 +59,10 @@ def open_scene(project: Project, scene: Scene, script: Script, size: tuple[int, 
 async def go(screen: Screen, scene: Scene, place: str) -> None:
     """To a place, with the news that it wants."""
     await screen.app.action_go(place)
+    await screen.pilot.pause()
     screen.app.show_news(scene.look(screen.app.store))
     screen.app.clear_notifications()
+    await screen.pilot.pause()
 
 
 async def expect(screen: Screen, name: str) -> None:
@@ -95,7 +97,91 @@ def test_each_place_at_each_size(project: Project, moment: str) -> None:
             await screen.pilot.resize_terminal(*size)
             for place in PLACES:
                 await go(screen, scene, place)
-                await screen.pilot.pause()
                 await expect(screen, f"{place}-{moment}")
 
     open_scene(project, scene, script)
+
+
+SHEETS = {  # what opens over a place, by the keys that open it
+    "help": ("overview", "question_mark"), "messages": ("overview", "m"), "quit": ("overview", "q"), "kill": ("overview", "X"), "palette": ("overview", "colon"),
+    "overlay": ("metrics", "o"), "help-logs": ("logs", "question_mark"), "search": ("logs", "slash"), "new-client": ("config", "a"),
+    "save": ("config", "j", "delete", "w"), "edit": ("config", "enter"), "new-run": ("runs", "j", "n"), "resume": ("runs", "j", "j", "r"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids="{0[0]}x{0[1]}".format)
+def test_each_sheet(project: Project, size: tuple[int, int]) -> None:
+    scene = SCENES["running"](project)
+
+    async def script(screen: Screen) -> None:
+        screen.app.say("C3 has failed: ValueError: bad image", "warning", "it is started again by itself")
+        await screen.pilot.pause()
+        for name, (place, *keys) in SHEETS.items():
+            await go(screen, scene, place)
+            await screen.press(*keys)
+            await expect(screen, f"sheet-{name}")
+            await screen.press("escape", "escape")
+
+    open_scene(project, scene, script, size)
+
+
+def test_runs_laid_over_one_another(project: Project) -> None:
+    scene = SCENES["running"](project)
+
+    async def script(screen: Screen) -> None:
+        screen.app.store.picked = {run.name for run in scene.runs}
+        for size in SIZES:
+            await screen.pilot.resize_terminal(*size)
+            for place in ("metrics", "runs"):
+                await go(screen, scene, place)
+                await expect(screen, f"{place}-overlay")
+
+    open_scene(project, scene, script)
+
+
+def test_ascii_is_all_that_a_terminal_without_unicode_gets(project: Project) -> None:
+    scene = SCENES["names"](project)
+
+    async def script(screen: Screen) -> None:
+        for place in PLACES:
+            await go(screen, scene, place)
+            await expect(screen, f"{place}-ascii")
+            assert screen.text.isascii()
+
+    open_scene(project, scene, script, SIZES[1], ascii=True)
+
+
+def colours(screen: Screen) -> set[tuple[Any, Any]]:
+    """All pairs of colour and background on the screen."""
+    return {(style.color, style.bgcolor) for strip in screen.app.screen._compositor.render_strips() for _, style, _ in strip if style}
+
+
+def test_a_light_theme_says_the_same_in_other_colours(project: Project) -> None:
+    scene = SCENES["running"](project)
+    seen: dict[str, dict[str, set[tuple[Any, Any]]]] = {"fedtui-dark": {}, "fedtui-light": {}}
+
+    async def script(screen: Screen) -> None:
+        for theme, found in seen.items():
+            screen.app.theme = theme
+            for place in PLACES:
+                await go(screen, scene, place)
+                await expect(screen, f"{place}-running")
+                found[place] = colours(screen)
+
+    open_scene(project, scene, script)
+    dark, light = seen.values()
+    assert {place: dark[place] & light[place] for place in PLACES} == {place: set() for place in PLACES}
+
+
+def test_without_colour_words_and_signs_say_it_all(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    scene = SCENES["failed"](project)
+
+    async def script(screen: Screen) -> None:
+        for place in PLACES:
+            await go(screen, scene, place)
+            await expect(screen, f"{place}-no-colour")
+            shades = {colour.triplet for pair in colours(screen) for colour in pair if colour is not None and colour.triplet}
+            assert all(len(set(shade)) == 1 for shade in shades), "there is a colour"
+
+    open_scene(project, scene, script, SIZES[1])
