@@ -89,12 +89,11 @@ class MetricsPane(Pane):
 
     def state(self) -> dict[str, Any]:
         """What is shown, and how."""
-        return {"picked": sorted(self.store.picked), "choice": asdict(self._choice), "filter": self._filter, "colours": self._runs.numbers,
+        return {"choice": asdict(self._choice), "filter": self._filter, "colours": self._runs.numbers,
                 "clients": self._clients.numbers, "grid": self.query_one(ChartGrid).state()}  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take that back."""
-        self.store.picked.update(str(name) for name in state.get("picked", []))
         kept = state.get("choice", {})
         if kept.get("phase") in _PHASES and kept.get("smoothing") in figures.SMOOTHINGS:
             self._choice = Choice(kept["phase"], kept.get("clients") is True, kept["smoothing"], kept.get("by_time") is True, str(kept.get("stressed", "")))

@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,15 @@ def test_the_locale_decides_about_unicode(variables: dict[str, str], utf8: bool,
 
 def test_ascii_keeps_widths() -> None:
     assert to_ascii("● running ▁▂█ ╭─╮ é 患者 ⣿") == "* running __# +-+ ? ???? #"
+
+
+def test_the_private_function_that_is_replaced_is_the_one_we_know() -> None:
+    """`repaint.py` stands in for Textual's own: when that changes, read it again before this is corrected."""
+    import inspect
+
+    from textual import _compositor
+
+    original = inspect.getsource(_compositor.ChopsUpdate.__init__)
+    assert {"chops", "spans", "chop_ends"} <= set(inspect.signature(_compositor.ChopsUpdate.__init__).parameters), original
+    assert list(inspect.signature(_compositor.ChopsUpdate.render_segments).parameters) == ["self", "console"]
+    assert version("textual").startswith("8.")
