@@ -59,6 +59,7 @@ class Site:
         federation's mean and deviation come.
     unreadable : number of files that were skipped.
     synthetic : True when the images are made up; `synthetic_reason` says why.
+    federation : what `FEDERATION_ID` says where the client runs; see `server/sites.py`.
     """
 
     client_id: str
@@ -72,6 +73,7 @@ class Site:
     unreadable: int = 0
     synthetic: bool = False
     synthetic_reason: str = ""
+    federation: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_record(self) -> ConfigRecord:

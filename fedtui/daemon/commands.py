@@ -45,6 +45,8 @@ class RunWish:
         """The settings as `--run-config` takes them."""
         texts = (f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in self.settings.items())
         return " ".join(map(shlex.quote, texts))
+
+
 class Commands:
     """Command lines of the real programs."""
 
@@ -75,6 +77,14 @@ class Commands:
 
     def _module(self, name: str) -> list[str]:
         return [self.project.python(), "-m", name, "--project", str(self.project.root)]
+
+
+def federation(project: Project, roster: Roster) -> dict[str, str]:
+    """What keeps clients of another project out, which may wait at the same port of this machine for their own server.
+
+    A server that other machines can reach takes all that come, as its keys say.
+    """
+    return {"FEDERATION_ID": project.state.name} if roster.host in ("127.0.0.1", "::1", "localhost") else {}
 
 
 def environment(project: Project, mark: str, extra: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fedtui.daemon import adoption, endings, port, state
-from fedtui.daemon.commands import Commands, RunWish, environment
+from fedtui.daemon.commands import Commands, RunWish, environment, federation
 from fedtui.daemon.events import Broadcast
 from fedtui.daemon.measure import OomKills
 from fedtui.daemon.notes import Notes, about_synthetic
@@ -215,7 +215,7 @@ class Supervisor:
         if refusal := port.refusal(roster.host, roster.port):
             raise Refused(refusal)
         server.record.options = asdict(wish)
-        self._launch(server, self.commands.server(roster, wish), {})
+        self._launch(server, self.commands.server(roster, wish), federation(self.project, roster))
 
     def _start_client(self, process: Process, force: bool) -> None:
         """Start a client, or withhold its start until the server that is just starting is ready."""
@@ -225,7 +225,8 @@ class Supervisor:
             return
         roster = self.project.roster()
         client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
-        self._launch(process, self.commands.client(roster, client), {"DATA_DIR": "", **client.env})  # what the roster says counts
+        extra = federation(self.project, roster) | {"DATA_DIR": "", **client.env}  # what the roster says counts
+        self._launch(process, self.commands.client(roster, client), extra)
 
     def _launch(self, process: Process, command: list[str], extra: dict[str, str]) -> None:
         process.spawn(command, environment(self.project, process.mark, extra), self.project.root)

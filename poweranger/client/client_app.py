@@ -177,6 +177,7 @@ def describe(message: Message, context: Context) -> Message:
         unreadable=len(data.unreadable),
         synthetic=data.synthetic,
         synthetic_reason=data.synthetic_reason,
+        federation=os.environ.get("FEDERATION_ID", ""),
         versions=_versions(),
     )
     return Message(RecordDict({CONFIG: site.to_record()}), reply_to=message)

@@ -1,6 +1,7 @@
 """The sites of a run: who is connected, what each has said of itself, who is refused and why."""
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +16,15 @@ from poweranger.server.federation import Federation, check_mixture, why_not
 
 SAY_EVERY = 30.0  # seconds between two lines on who is still missing
 ASK_AGAIN = 30.0  # seconds before a node that could not describe itself is asked anew
+TWICE = 5.0  # seconds before a second client of the same name is asked again: the first may have died (above SETTLE)
 SETTLE = 3.0  # seconds in which more clients may come when the configuration does not say how many to wait for
 
 
 class Sites:
     """Describes every node that connects, before it takes part.
+
+    Two projects on one machine may use the same port, and clients wait there for the next server. A supervisor that
+    sets `FEDERATION_ID` for its server and its clients keeps those of others out.
 
     Attributes
     ----------
@@ -37,6 +42,8 @@ class Sites:
         self._asked: dict[str, int] = {}  # message id -> node
         self._not_before: dict[int, float] = {}  # node -> when it may be asked (again)
         self._changed = time.monotonic()
+        self._twice: set[int] = set()  # nodes whose name another one has, and that have been told
+        self._federation_id = os.environ.get("FEDERATION_ID", "")
 
     def sites(self) -> list[Site]:
         """The accepted sites, sorted by client id."""
@@ -111,10 +118,12 @@ class Sites:
         if key_name and site.client_id != key_name:
             self._log(f"{site.client_id} joined with the key of {key_name} and is called {key_name}")
             site.client_id = key_name
-        for other, known in list(self._accepted.items()):
-            if known.client_id == site.client_id and other != node:
-                self._log(f"{site.client_id} connected again: its former connection is no longer used (if two clients carry this name, rename one)")
-                del self._accepted[other]
+        if self._federation_id and site.federation != self._federation_id:
+            self._refuse(node, f"{site.client_id} of another project", "it waits for another project's server at this address")
+            return
+        if site.client_id in (known.client_id for other, known in self._accepted.items() if other != node):
+            self._put_off(node, site.client_id)
+            return
         others = [other for other in self._accepted.values() if other.client_id != site.client_id]
         reason = why_not(site, others, self._config, self.federation)
         if reason:
@@ -125,6 +134,13 @@ class Sites:
         skipped = f", {site.unreadable} unreadable" if site.unreadable else ""
         self._log(f"{site.client_id} is here: {site.num_train} training and {site.num_validation} validation images{skipped}, "
                   f"classes {', '.join(site.classes)}" + (f"; SYNTHETIC DATA: {site.synthetic_reason}" if site.synthetic else ""))
+
+    def _put_off(self, node: int, client_id: str) -> None:
+        """A second client of that name: a mistake, or the first one's process was killed and its end is not noticed yet."""
+        self._not_before[node] = time.monotonic() + TWICE
+        if node not in self._twice:
+            self._twice.add(node)
+            self._log(f"{client_id} connected a second time: the new one is taken when the first has left (if both shall take part, rename one)")
 
     def _refuse(self, node: int, client_id: str, reason: str, tell: bool = True) -> None:
         self._not_before[node] = float("inf") if tell else time.monotonic() + ASK_AGAIN

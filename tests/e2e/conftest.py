@@ -46,8 +46,8 @@ class Federation:
         self.port = int(match[2])
         return f"127.0.0.1:{self.port}"
 
-    def toy(self, name: str, behaviour: str = "") -> subprocess.Popen[bytes]:
-        return self.spawn(name, TOY, name, self.address(), behaviour)
+    def toy(self, name: str, behaviour: str = "", **environment: str) -> subprocess.Popen[bytes]:
+        return self.spawn(name, TOY, name, self.address(), behaviour, **environment)
 
     def client(self, name: str, *more: object, **environment: str) -> subprocess.Popen[bytes]:
         return self.spawn(name, "-m", "poweranger.client.standalone_client", "--client-id", name, "--server-address", self.address(), *more, **environment)

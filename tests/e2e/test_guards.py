@@ -183,3 +183,12 @@ def test_keys_without_tls_are_refused(federation: Federation) -> None:
     federation.server("num-server-rounds=1", "--client-keys", federation.root)
     assert federation.finish() == 2
     assert "--certfile" in federation.log("server")
+
+
+def test_clients_of_another_project_at_the_same_port_are_kept_out(federation: Federation) -> None:
+    federation.server(ALL + "num-server-rounds=1 min-available-clients=1", FEDERATION_ID="ours")
+    federation.toy("C1", FEDERATION_ID="theirs")
+    federation.see("C1", "REFUSED: it waits for another project's server")
+    federation.toy("C2", FEDERATION_ID="ours")
+    assert federation.finish() == 0, federation.log("server")
+    assert federation.info["clients"] == ["C2"]

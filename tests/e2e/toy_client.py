@@ -8,6 +8,7 @@ Behaviours: `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` e
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -29,7 +30,8 @@ app = ClientApp()
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     classes = ["a", "zebra"] if BEHAVIOUR == "class" else ["a", "b"]
-    site = Site(NAME, classes, [10 * NUMBER, 5], [4, 2], 1, 100, [50.0], [30.0], synthetic=BEHAVIOUR == "synthetic", synthetic_reason="DATA_DIR is not set")
+    site = Site(NAME, classes, [10 * NUMBER, 5], [4, 2], 1, 100, [50.0], [30.0], synthetic=BEHAVIOUR == "synthetic", synthetic_reason="DATA_DIR is not set",
+                federation=os.environ.get("FEDERATION_ID", ""))
     record = site.to_record()
     if BEHAVIOUR == "garbled":
         del record["train_counts"]

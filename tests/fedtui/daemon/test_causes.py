@@ -72,7 +72,7 @@ def test_who_holds_a_port(bound: str, asked: str, held: bool) -> None:
         found = port.holder(asked, listener.getsockname()[1])
         assert (found is not None) == held
         if found:
-            assert found.pid == os.getpid() and "pytest" in found.command and not found.ours
+            assert found.pid == os.getpid() and "python" in found.command and not found.ours
 
 
 def test_the_real_command_lines(tmp_path: Path) -> None:
