@@ -181,11 +181,13 @@ class TestProcesses:
         waiting = cli.start("up", "--wait")
         until(lambda: house.ps()["C2"]["state"] == "running", 20, "C2")
         until(lambda: house.project.processes_file.read_text().count('"running"') == 2, 20, "a record of both")
-        house.daemons[0].kill()
-        until(lambda: cli("info", "--json").json["daemon_pid"] not in (None, house.daemons[0].pid), 20, "another daemon")
-        (house.root / "end").write_text("0")
-        assert cli.end(waiting).code == 0
-        cli("down")
+        try:
+            house.daemons[0].kill()
+            until(lambda: cli("info", "--json").json["daemon_pid"] not in (None, house.daemons[0].pid), 20, "another daemon")
+            (house.root / "end").write_text("0")
+            assert cli.end(waiting).code == 0
+        finally:
+            cli("down")
 
     def test_ctrl_c_detaches_and_stops_nothing(self, cli: Fedtui, house: House, until: Callable[..., None]) -> None:
         waiting = cli.start("up", "--wait")
