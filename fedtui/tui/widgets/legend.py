@@ -32,8 +32,7 @@ class Legend(Widget):
 
     def show(self, entries: Sequence[Entry], note: str = "") -> None:
         """Show these entries, with `note` at the right end of the first line."""
-        room = max(self.size.width, 40) // 2
-        shown = (tuple(entries), note if cell_len(note) <= room else set_cell_size(note, room - 1) + glyph("more"))
+        shown = (tuple(entries), note)
         if shown != self._shown:
             self._shown = shown
             self.styles.height = self._height()
@@ -55,8 +54,8 @@ class Legend(Widget):
             else:
                 for entry in line:
                     self._append(text, entry)
-            if number == 0 and self._shown[1]:
-                text.append(" " * max(self.size.width - cell_len(text.plain) - cell_len(self._shown[1]) - 1, 1) + self._shown[1])
+            if number == 0 and (note := self._note()):
+                text.append(" " * max(self.size.width - cell_len(text.plain) - cell_len(note) - 1, 1) + note)
         return text
 
     def _append(self, text: Text, entry: Entry) -> None:
@@ -69,12 +68,18 @@ class Legend(Widget):
     def _height(self) -> int:
         return max(1, min(len(self._lines()), self.MOST))
 
+    def _note(self) -> str:
+        """The note, as long as the entries leave room for, but half a line at least."""
+        (entries, note), width = self._shown, max(self.size.width, 20)
+        room = max(width // 2, width - sum(5 + cell_len(entry.name) + cell_len(entry.about) for entry in entries) - 3)
+        return note if cell_len(note) <= room else set_cell_size(note, room - 1) + glyph("more")
+
     def _lines(self) -> list[list[Entry]]:
         """The entries by line; those with something to say of them have a line each."""
-        entries, note = self._shown
+        entries, _ = self._shown
         width = max(self.size.width, 20)
         lines: list[list[Entry]] = [[]]
-        room = width - cell_len(note) - 2
+        room = width - cell_len(self._note()) - 2
         for entry in entries:
             size = 5 + cell_len(entry.name) + (2 + cell_len(entry.about) if entry.about else 0)
             if size > room:
