@@ -24,7 +24,7 @@ UPDATE = bool(os.environ.get("UPDATE_SNAPSHOTS"))
 PICTURES = os.environ.get("SNAPSHOT_PICTURES")
 SIZES = ((80, 24), (120, 40), (200, 50))
 PLACES = ("overview", "metrics", "rounds", "logs", "memory", "config", "runs")
-STILL_S = 0.5  # a screen that has not changed for so long is done; only when snapshots are written
+STILL_S = 1.0  # a screen that has not changed for so long is done; only when snapshots are written
 Script = Callable[[Screen], Any]
 
 
