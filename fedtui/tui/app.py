@@ -128,8 +128,12 @@ class FedApp(TypingAhead):
         self.store.viewed, self.store.picked = self._saved.get("viewed"), set(map(str, self._saved.get("picked", ())))
         if not self.is_headless:
             terminal.leave_on_signals(self, self.remember)
+        self.call_after_refresh(self._begin)  # the frame is painted first: a place takes a tenth of a second to make
+
+    async def _begin(self) -> None:
         place = self._saved.get("place")
-        await self.action_go(place if place in self.places else next(iter(self.places)))
+        if not self.panes:  # else a key was faster
+            await self.action_go(place if place in self.places else next(iter(self.places)))
         if self._look is not None:
             self.call_after_refresh(threading.Thread(target=self._watch, args=(self._look,), daemon=True).start)
 

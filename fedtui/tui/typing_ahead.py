@@ -34,13 +34,18 @@ class TypingAhead(App[int]):
         self._taken = 0  # keys so far
         self._patience: Timer | None = None  # while a key is under way
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether there are keys that have not been handled yet."""
+        return self._patience is not None
+
     async def on_event(self, event: events.Event) -> None:
         """Let keys wait for the one before them."""
         if not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
             await super().on_event(event)
             return
         self._typed.append(event)
-        if self._patience is None:
+        if not self.has_keys:
             await self._take_key()
 
     def on_key_done(self, message: KeyDone) -> None:

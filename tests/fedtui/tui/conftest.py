@@ -37,6 +37,7 @@ class Screen:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
+        await self.until(lambda: not self.app.has_keys, "the end of a key")
         await self.pilot.pause()
 
     async def type(self, text: str) -> None:
@@ -70,7 +71,9 @@ def interface() -> Callable[..., FedApp]:
 
         async def run() -> None:
             async with app.run_test(size=size, notifications=True) as pilot:
-                await script(Screen(app, pilot))
+                screen = Screen(app, pilot)
+                await screen.until(lambda: app.pane is not None, "a place")
+                await script(screen)
 
         asyncio.run(run())
         return app

@@ -78,6 +78,7 @@ class Hospital:
             app = FedApp(self.project, look=FilesOnly(self.project, self.progress).look)
             async with app.run_test(size=size, notifications=True) as pilot:
                 screen = Screen(app, pilot)
+                await screen.until(lambda: app.pane is not None, "a place")
                 await app.action_go(place)
                 await script(screen)
                 app.leave()

@@ -71,6 +71,7 @@ def at_config(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         async def run() -> None:
             async with app.run_test(size=size, notifications=True) as pilot:
                 screen = Screen(app, pilot)
+                await screen.until(lambda: app.pane is not None, "a place")
                 await app.action_go("config")
                 await screen.until(lambda: app.store.file is not None, "the first look")
                 await screen.shows("num-server-rounds")
