@@ -229,8 +229,8 @@ class LogsPane(Pane):
         self._show_state()
 
     def on_resize(self) -> None:
-        """Other parts of the failure card fit."""
-        self._show_card()
+        """Other parts of the failure card fit; after the layout that is under way, which would leave it as high as it was."""
+        self.call_after_refresh(self._show_card)
 
     def _show_card(self) -> None:
         failed = next((name for name in sorted(self._names, key=lambda name: name != self.store.selected) if name in self.store.failures), None)
