@@ -24,6 +24,8 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.supercore.run import Run
 
+from poweranger.server.superlink.store import Store
+
 LEFT = "the client's process ended or lost its connection before it answered"
 RESTARTED = "the client's process ended before it answered, and has started again"
 EXPIRED = "the message could not be delivered, or expired before the client answered"
@@ -75,12 +77,13 @@ class LocalGrid(Grid):
 
     Parameters
     ----------
+    store : the state's own.
     wake : tells the listener that these nodes have something to fetch.
     news : rung by the listener when a node did something.
     """
 
-    def __init__(self, state: InMemoryLinkState, run: Run, wake: Callable[[Iterable[int]], None], news: News) -> None:
-        self._state, self._store, self._run, self._wake, self._news = state, state.object_store, run, wake, news
+    def __init__(self, state: InMemoryLinkState, store: Store, run: Run, wake: Callable[[Iterable[int]], None], news: News) -> None:
+        self._state, self._store, self._run, self._wake, self._news = state, store, run, wake, news
         self._open: dict[str, _Open] = {}
 
     def set_run(self, run: Run) -> None:
@@ -125,8 +128,9 @@ class LocalGrid(Grid):
             for message in messages:
                 message.metadata.__dict__["_message_id"] = message.object_id
                 objects = get_all_nested_objects(message)
-                for object_id in self._store.preregister(self._run.run_id, get_object_tree(message)):
-                    self._store.put(object_id, objects[object_id].deflate())  # first: a node never sees half a message
+                with self._store.lock_store:  # a straggler's confirmation deletes what it holds
+                    for object_id in self._store.preregister(self._run.run_id, get_object_tree(message)):
+                        self._store.put_own(object_id, objects[object_id].deflate())  # first: a node never sees half a message
                 stored = remove_content_from_message(message)
                 self._open[message.object_id] = _Open(stored)
                 self._state.store_message_ins(stored)

@@ -16,11 +16,9 @@ import uvicorn
 from flwr.app import Context, RecordDict
 from flwr.cli.config_utils import get_fab_metadata
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
-from flwr.proto.message_pb2 import ObjectTree
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.fab import Fab
-from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 
@@ -28,18 +26,7 @@ from poweranger.errors import PortInUse, UserError
 from poweranger.server.superlink.fleet import GRACE, HOLD, FleetApp
 from poweranger.server.superlink.grid import LocalGrid, News
 from poweranger.server.superlink.keys import check_certificate, read_client_keys
-
-
-class _Store(InMemoryObjectStore):
-    """Flower's store, with a whole tree registered at once.
-
-    Its own `preregister` lets go of the lock between objects: another node's confirmation can then delete shared
-    weights that this tree counts on.
-    """
-
-    def preregister(self, run_id: int, object_tree: ObjectTree) -> list[str]:
-        with self.lock_store:
-            return super().preregister(run_id, object_tree)
+from poweranger.server.superlink.store import Store
 
 
 class Link:
@@ -80,7 +67,8 @@ class Link:
         elif client_keys:
             raise UserError("client keys without TLS protect nothing: give --certfile and --keyfile, or leave out --client-keys")
         self.host, self.port = host, port
-        self.state = InMemoryLinkState(NoOpFederationManager(), _Store())
+        self._store = Store()
+        self.state = InMemoryLinkState(NoOpFederationManager(), self._store)
         for name, key in (read_client_keys(client_keys) if client_keys else {}).items():
             self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=name)
         self._news = News()
@@ -134,7 +122,7 @@ class Link:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task_id, run_id, SUPERLINK_NODE_ID
         result = SubStatus.FAILED
         try:
-            grid = LocalGrid(state, run, self._app.wake, self._news)
+            grid = LocalGrid(state, self._store, run, self._app.wake, self._news)
             yield grid, Context(run_id=run_id, node_id=SUPERLINK_NODE_ID, node_config={}, state=RecordDict(), run_config=config)
             result = SubStatus.COMPLETED
         finally:
