@@ -1,6 +1,7 @@
 """The application: composes the places, binds keys, passes on what the background thread has seen."""
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import importlib.util
@@ -77,6 +78,7 @@ class FedApp(TypingAhead):
             self.register_theme(theme)
         self.theme = themes.DARK.name
         self.ascii = ascii
+        self._going = asyncio.Lock()
         self.animation_level = "none"
         self.store = Store(project, read_only=read_only)
         self.actions = Actions(self)
@@ -206,12 +208,16 @@ class FedApp(TypingAhead):
         """Show a place; it is made when it is first asked for."""
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        if place not in self.places or place == self.place:
-            return
+        async with self._going:  # one at a time: a key may come while a place is being made
+            if place in self.places and place != self.place:
+                await self._go(place)
+
+    async def _go(self, place: str) -> None:
         old = self.pane
         if place not in self.panes:
             module = importlib.import_module(f"fedtui.tui.screens.{place}")
             pane: Pane = getattr(module, f"{place.capitalize()}Pane")(self.store)
+            pane.display = False  # not beside the old one
             self.panes[place] = pane
             await self.screen_stack[0].query_one("#place").mount(pane)
             self._give_back(place, pane)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ APP = '[tool.flwr.app]\npublisher = "x"\n'
 
 @pytest.fixture(autouse=True)
 def homes(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with tempfile.TemporaryDirectory(prefix="h") as home:  # short: sockets lie below it
+        monkeypatch.setenv("HOME", home)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        yield
 
 
 def make(folder: Path, text: str = "") -> Project:
@@ -61,7 +64,7 @@ def test_a_project_is_found_while_its_file_is_being_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "проект 研究", "--", "x" * 200])
-def test_state_is_private_and_every_project_has_its_own(tmp_path, name):
+def test_own_private_state(tmp_path, name):
     project = make(tmp_path / "projects" / name)
     assert project.state.stat().st_mode & 0o777 == 0o700
     assert project.state == Project.find(project.root).state
@@ -94,7 +97,7 @@ def test_state_that_cannot_be_made_is_said(tmp_path):
 
 def test_a_relative_state_home_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "state")
-    assert make(tmp_path / "p").state.is_relative_to(tmp_path / "home" / ".local" / "state")
+    assert make(tmp_path / "p").state.is_relative_to(Path.home() / ".local" / "state")
 
 
 def test_a_state_path_too_long_for_a_socket_gives_a_short_private_one(tmp_path, monkeypatch):
@@ -146,7 +149,7 @@ env = { THREADS = "2" }
 
 def test_data_dir_may_begin_at_home_or_root(tmp_path):
     project = make(tmp_path / "p", '[tool.fedtui.clients]\nA = {data-dir = "~/x"}\nB = {data-dir = "/y/../z"}\n')
-    assert [client.data_dir for client in project.roster().clients] == [str(tmp_path / "home" / "x"), "/z"]
+    assert [client.data_dir for client in project.roster().clients] == [str(Path.home() / "x"), "/z"]
 
 
 @pytest.mark.parametrize(
