@@ -358,6 +358,7 @@ class FedApp(TypingAhead):
             return
         if self._driver is not None:
             self._driver.write(terminal.clipboard_sequence(text))
+            terminal.give_to_tmux(text)
         self.say(f"copied {len(text)} characters")
 
     def action_leave(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import codecs
+import contextlib
 import os
 import shlex
 import signal
@@ -87,6 +88,13 @@ def clipboard_sequence(text: str) -> str:
     if os.environ.get("STY"):  # screen cuts strings at 768 bytes: in pieces
         return "".join(f"\x1bP{sequence[i : i + 700]}\x1b\\" for i in range(0, len(sequence), 700))
     return sequence
+
+
+def give_to_tmux(text: str) -> None:
+    """Put `text` into tmux's own buffer, and by it into the terminal's clipboard: tmux passes on no OSC 52 unless told to."""
+    if os.environ.get("TMUX"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["tmux", "load-buffer", "-w", "-"], input=text.encode("utf-8", "replace"), capture_output=True, timeout=2, check=False)
 
 
 def too_long_to_copy(text: str) -> bool:
