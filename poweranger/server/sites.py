@@ -12,7 +12,7 @@ from poweranger.errors import TooFewClients
 from poweranger.messages import CONFIG, DESCRIBE, REFUSE, Site
 from poweranger.run_config import KEYS
 from poweranger.server.exchange import Exchange
-from poweranger.server.federation import Federation, check_mixture, why_not
+from poweranger.server.federation import Federation, why_not
 
 SAY_EVERY = 30.0  # seconds between two lines on who is still missing
 ASK_AGAIN = 30.0  # seconds before a node that could not describe itself is asked anew
@@ -101,10 +101,6 @@ class Sites:
                 said = now
                 self._log(f"waiting for clients: {self._who(free, count)}")
             self._exchange.wait(1.0)
-
-    def check_mixture(self) -> None:
-        """Refuse real and synthetic sites together, as the configuration says."""
-        check_mixture(self.sites(), self._config)
 
     def _take(self, node: int, key_name: str, reply: Message) -> None:
         if reply.has_error():
