@@ -41,7 +41,7 @@ class Dropped(Exception):
 
 
 class Node:
-    """One client's node. `run` serves; `leave`, from another thread, ends it.
+    """One client's node. `run` serves; `leave`, from another thread, ends it, `finish` lets it first send what it works on.
 
     Parameters
     ----------
@@ -71,6 +71,7 @@ class Node:
         self._objects: dict[str, bytes] = {}  # of the last message: training and evaluation carry the same weights
         self._unusable: UserError | None = None
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="objects")
+        self._answering = threading.Lock()
 
     def run(self) -> None:
         """Join and serve, again after every loss of the server, until `leave`.
@@ -99,6 +100,10 @@ class Node:
         sign_off.start()
         sign_off.join(timeout)
 
+    def finish(self) -> None:
+        """Return once the answer it works on is sent, at once when there is none; it takes no other message. `leave` comes next."""
+        self._answering.acquire()  # never released
+
     def _serve(self) -> None:
         """Message after message, until the server forgets this node."""
         try:
@@ -107,7 +112,8 @@ class Node:
                 request = fleet_pb2.PullMessagesRequest(node=self._membership.node)
                 pulled = self._ask("pull-messages", request, fleet_pb2.PullMessagesResponse)
                 if pulled.messages_list:
-                    self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0])
+                    with self._answering:
+                        self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0])
                     if self._unusable:
                         raise self._unusable
                     self._status("idle")

@@ -1,7 +1,7 @@
 """A client as a program: `python -m poweranger.client.standalone_client --client-id C1`.
 
 It loads TensorFlow once, waits for the server as long as it takes, and serves run after run until it is stopped.
-SIGTERM ends it at once, even while it trains, with exit code 0.
+SIGTERM ends it at once, even while it trains, with exit code 0. SIGUSR1 does so once the answer it works on is sent.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ M_ARENA_MAX, ARENAS = -8, 2  # malloc.h; glibc's default is 8 a core, each of wh
 
 def main() -> int:
     """The program. It ends by a signal (exit code 0) or an error."""
-    for number in _signals():
+    for number in (*_signals(), signal.SIGUSR1):
         signal.signal(number, lambda *_: os._exit(0))  # until there is a node, there is nobody to tell
     options = _parse()
     config = _site_config(options)
@@ -68,6 +68,13 @@ def serve(node: Any, log: Callable[[str], None]) -> int:
     end: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()  # its `put` is safe in a signal handler
     for number in _signals():
         signal.signal(number, lambda *_: end.put(0))
+
+    def finish() -> None:
+        log("finishes what it works on, then stops")
+        node.finish()
+        end.put(0)
+
+    signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=finish, daemon=True).start())
 
     def work() -> None:
         try:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -52,6 +53,27 @@ def test_a_server_that_restarts_while_it_trains_finds_it_again(start_node, joine
         (reply,) = grid.send_and_receive([task(node, 2)], timeout=60)
         assert reply.has_content()
     assert running.said("joining again")
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_at_sigusr1_it_sends_the_answer_it_works_on_and_leaves(start_tiny, joined, task, until, busy: bool) -> None:
+    with Link("127.0.0.1", 0) as link, link.run({}) as (grid, _):
+        program = start_tiny(link.port, "C1")
+        (node,) = joined(grid, 1)
+        replies = []
+        if busy:
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(grid.send_and_receive, [task(node, 1, seconds=1.5)], timeout=60)
+                until(lambda: program.said("training"), what="it trains")
+                program.process.send_signal(signal.SIGUSR1)
+                grid.push_messages([task(node, 2)])  # it takes no other one
+                replies = list(asked.result())
+            assert [reply.has_content() for reply in replies] == [True]
+        else:
+            program.process.send_signal(signal.SIGUSR1)
+        joined(grid, 0)
+        assert program.process.wait(10) == 0
+        assert program.output().count("training") == len(replies)
 
 
 def test_a_server_without_long_poll_is_polled(start_node, joined, task) -> None:
