@@ -240,6 +240,37 @@ def snapshots(run: Path) -> dict[int, Path]:
     return {int(match[1]): path for match, path in found if match}
 
 
+def find_snapshot(results: Path, run: str, which: str | None = None) -> tuple[int, Path]:
+    """The snapshot that a user names: its round and its file, `<run's folder>/models/*.npz`.
+
+    Parameters
+    ----------
+    run : the run's name, or its folder.
+    which : number of a round, or `best` for the run's `best.npz`; None takes the best one, or the last of a run
+        that has no best.
+
+    Raises
+    ------
+    UserError
+        When there is no such run, or it has no such snapshot.
+    """
+    named = results / "runs" / Path(run).name
+    folder = Path(run).resolve() if (Path(run) / "run.toml").is_file() else named
+    if not (folder / "run.toml").is_file():
+        newest = ", ".join(path.name for path in list_runs(results)[:3]) or "none yet"
+        raise UserError(f"there is no run {run!r} in {results / 'runs'} (newest: {newest})")
+    found, best = snapshots(folder), folder / "models" / "best.npz"
+    if which in (None, "best") and best.is_file():
+        return int(read_info(folder).get("best", {}).get("round", 0)), best
+    if which is None and found:
+        return max(found.items())
+    number = int(which) if which and which.isdecimal() else -1
+    if number in found:
+        return number, found[number]
+    known = f"rounds {min(found)} to {max(found)}" if found else "none"
+    raise UserError(f"run {folder.name} has no snapshot {which or ''} (it has {known}{', and best' if best.is_file() else ''})")
+
+
 def load_weights(path: Path) -> list[np.ndarray]:
     """The arrays of a snapshot, in the order of `model.get_weights()`."""
     import numpy as np

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from poweranger.errors import UserError
-from poweranger.results import Run, Table, list_runs, load_weights, read_info, snapshots
+from poweranger.results import Run, Table, find_snapshot, list_runs, load_weights, read_info, snapshots
 
 
 def weights(value: float) -> list[np.ndarray]:
@@ -134,3 +134,24 @@ def test_a_folder_in_the_place_of_the_link_is_not_touched(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="move it away"):
         Run.create(tmp_path, "x", {})
     assert (tmp_path / "models" / "mine.txt").read_text() == "precious"
+
+
+def test_a_snapshot_is_found_by_what_a_user_names(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "x", {})
+    with pytest.raises(UserError, match="no snapshot"):
+        find_snapshot(tmp_path, run.name)
+    run.save_snapshot(0, weights(0))
+    rounds(run, 2)
+    last, first = run.path / "models" / "round_002.npz", run.path / "models" / "round_001.npz"
+    assert find_snapshot(tmp_path, run.name) == find_snapshot(tmp_path, str(run.path)) == (2, last)
+    assert find_snapshot(tmp_path, run.name, "1") == (1, first)
+    for wrong in ("best", "7", "x", "²"):
+        with pytest.raises(UserError, match=f"{run.name} has no snapshot {wrong} .it has rounds 0 to 2"):
+            find_snapshot(tmp_path, run.name, wrong)
+    best = run.path / "models" / "best.npz"
+    best.write_bytes(first.read_bytes())
+    run.update(best={"round": 1})
+    assert find_snapshot(tmp_path, run.name) == find_snapshot(tmp_path, run.name, "best") == (1, best)
+    assert find_snapshot(tmp_path, run.name, "2") == (2, last)
+    with pytest.raises(UserError, match=f"no run 'zzz'.*{run.name}"):
+        find_snapshot(tmp_path, "zzz")
