@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedtui.memory_rules import MEMORY_KEYS, MemoryRules, read_rules
 from poweranger.errors import UserError
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -46,6 +47,7 @@ class Roster:
     idle_exit_s : seconds with nothing running and nobody attached after which the daemon ends.
     log_mb, log_keep : a log is rotated at this size in MB; so many old ones stay.
     stop_grace_s : seconds between SIGTERM and SIGKILL.
+    memory : what the memory guard may do.
     """
 
     server_address: str = "127.0.0.1:8081"
@@ -54,6 +56,7 @@ class Roster:
     log_mb: int = 50
     log_keep: int = 3
     stop_grace_s: float = 5.0
+    memory: MemoryRules = field(default_factory=MemoryRules)
 
     @property
     def host(self) -> str:
@@ -112,7 +115,7 @@ def read_roster(document: Mapping[str, Any], root: Path) -> Roster:
     """
     table = _table(_table(document, "tool", ""), "fedtui", "tool.")
     where = "[tool.fedtui]"
-    _refuse_unknown(table, ("server-address", "clients", "idle-exit", "log-mb", "log-keep", "stop-grace"), where)
+    _refuse_unknown(table, ("server-address", "clients", "idle-exit", "log-mb", "log-keep", "stop-grace", "memory"), where)
     values: dict[str, Any] = {}
     if "server-address" in table:
         values["server_address"] = check_address(table["server-address"])
@@ -124,6 +127,9 @@ def read_roster(document: Mapping[str, Any], root: Path) -> Roster:
     ):
         if key in table:
             values[name] = _number(table[key], kind, low, high, f"{where} {key}")
+    memory = _table(table, "memory", "tool.fedtui.")
+    _refuse_unknown(memory, tuple(MEMORY_KEYS), "[tool.fedtui.memory]")
+    values["memory"] = read_rules(memory)
     clients = _table(table, "clients", "tool.fedtui.")
     values["clients"] = tuple(_client(name, entry, root) for name, entry in clients.items())
     return Roster(**values)
