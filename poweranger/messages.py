@@ -15,13 +15,14 @@ DESCRIBE = "query.describe"  # server asks a site what it holds
 INITIAL = "query.initial"  # server asks one client for the first model
 REFUSE = "query.refuse"  # server tells a site why it cannot take part
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
-NUM_EXAMPLES, CONFUSION = "num-examples", "confusion"
+WEIGHTS = "weights"  # the one array of an `ArrayRecord`
+NUM_EXAMPLES, CONFUSION, SCORES, CALIBRATION = "num-examples", "confusion", "scores", "calibration"  # see `counts.py`
 
 
 def pack(weights: Sequence[np.ndarray]) -> ArrayRecord:
     """Weights as one flat float32 vector: one object to send instead of one a layer (20 times fewer calls)."""
     flat = np.concatenate([np.asarray(w, dtype=np.float32).ravel() for w in weights])
-    return ArrayRecord({"weights": Array(flat)})
+    return ArrayRecord({WEIGHTS: Array(flat)})
 
 
 def unpack(record: ArrayRecord) -> np.ndarray:

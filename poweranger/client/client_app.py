@@ -24,8 +24,9 @@ from flwr.clientapp import ClientApp
 from poweranger.client import training
 from poweranger.client.data_loader import Images, SiteData, load_site
 from poweranger.client.task import SITE_KEYS, Task, checked, read_channels, read_classes, read_task
+from poweranger.counts import encode
 from poweranger.errors import UserError
-from poweranger.messages import ARRAYS, CONFIG, CONFUSION, NUM_EXAMPLES, Site, metric_reply, pack, unpack
+from poweranger.messages import ARRAYS, CONFIG, NUM_EXAMPLES, Site, metric_reply, pack, unpack
 from poweranger.notify import notify
 from poweranger.run_config import find_key, from_environment
 from poweranger.server.model import build_model, weight_shapes
@@ -254,7 +255,7 @@ def evaluate(message: Message, context: Context) -> Message:
     metrics: dict[str, Any] = {NUM_EXAMPLES: len(y)}
     if len(y):
         scores = _trainer_for(task.spec, context).evaluate(unpack(message.content.array_records[ARRAYS]), data.validation.x, y)
-        metrics |= {"loss": scores.loss, "accuracy": scores.accuracy, CONFUSION: scores.confusion.ravel().tolist()}
+        metrics |= {"loss": scores.loss, "accuracy": scores.accuracy, **encode(scores.counts)}
     data.release()
     metrics["seconds"] = time.monotonic() - start
     notify(STATUS=f"{task.where}, evaluated")

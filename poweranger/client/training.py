@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poweranger.messages import split_flat
+from poweranger.counts import Counts, count
+from poweranger.messages import CONFUSION, split_flat
 from poweranger.server.model import build_model, weight_shapes
 
 SHIFT = 0.1  # largest shift of a training image, as a share of its side
@@ -45,11 +46,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss, accuracy, and counts of shape (classes, classes): row true class, column predicted class."""
+    """Mean loss, accuracy, and the counts of `counts.count`."""
 
     loss: float
     accuracy: float
-    confusion: np.ndarray
+    counts: Counts
 
 
 def configure_tensorflow(threads: int) -> None:
@@ -215,12 +216,10 @@ class Trainer:
         """Score `weights` on n >= 1 images; `x` and `y` as for `train`, in the order given and unchanged."""
         self._set_weights(weights)
         logits = self.logits(x).astype(np.float64)
+        counts = count(logits, y)
         top = logits.max(1, keepdims=True)
         losses = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(len(y)), y]
-        classes = self.spec.num_classes
-        pairs = np.asarray(y, np.int64) * classes + logits.argmax(1)
-        confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-        return Evaluation(float(losses.mean()), float(np.trace(confusion) / len(y)), confusion)
+        return Evaluation(float(losses.mean()), float(np.trace(counts[CONFUSION]) / len(y)), counts)
 
     def _set_weights(self, flat: np.ndarray) -> None:
         import tensorflow as tf

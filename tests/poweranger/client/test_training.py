@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from poweranger.client.training import Spec, Trainer, augmented, configure_gpu, configure_tensorflow, prior_shift
+from poweranger.messages import CONFUSION
 
 SPEC = Spec(image_size=28, channels=1, num_classes=3, mean=(0.4,), std=(0.3,), batch_size=8)
 
@@ -72,8 +73,8 @@ def test_the_filled_up_batch_changes_nothing(trainer: Trainer, start: np.ndarray
     x, y = images(9)
     scores = trainer.evaluate(start, x, y)
     whole = trainer.evaluate(start, np.concatenate([x] * 8), np.concatenate([y] * 8))  # 72: no filler
-    assert scores.confusion.sum() == 9
-    assert np.array_equal(8 * scores.confusion, whole.confusion)
+    assert scores.counts[CONFUSION].sum() == 9
+    assert np.array_equal(8 * scores.counts[CONFUSION], whole.counts[CONFUSION])
     assert scores.loss == pytest.approx(whole.loss, rel=1e-5)
     # One image alone, repeated by hand to a full batch, gives the same step as one filled up.
     alone = trainer.train(start, x[:1], y[:1], learning_rate=0.05, augment=False)
@@ -94,7 +95,7 @@ def test_evaluation_is_exact(trainer: Trainer, start: np.ndarray) -> None:
     expected = np.zeros((3, 3), int)
     for true, predicted in zip(y, logits.argmax(1), strict=True):
         expected[true, predicted] += 1
-    assert np.array_equal(scores.confusion, expected)
+    assert np.array_equal(scores.counts[CONFUSION], expected)
     assert scores.accuracy == np.trace(expected) / 20
 
 
