@@ -1,6 +1,6 @@
 """The results folder: one folder a run, with its tables, snapshots, `run.toml` and `progress.json`.
 
-    results/runs/<run>/metrics/*.csv  models/round_001.npz  run.toml  progress.json
+    results/runs/<run>/metrics/*.csv  models/round_001.npz  models/best.npz  run.toml  progress.json
     results/metrics, results/models   links to the newest run's folders
 
 One process writes a run; any number read it. Rows and snapshots of a round are written together when the round is
@@ -8,17 +8,15 @@ complete, and `rounds_done` in `run.toml` last: after a kill at any moment, what
 """
 from __future__ import annotations
 
-import csv
 import datetime
 import fcntl
-import io
 import json
-import math
 import os
 import re
+import shutil
 import tomllib
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,7 @@ import tomli_w
 
 from poweranger.errors import UserError
 from poweranger.files import make_private_folder, replace_file, replace_link
+from poweranger.table import Row, Table
 
 if TYPE_CHECKING:
     import numpy as np  # else inside functions: the control centre reads runs without it
@@ -40,64 +39,9 @@ TABLES: dict[str, tuple[str, ...]] = {  # file name -> its fixed first columns
     "participation": ("round", "phase", "client_id", "outcome", "seconds", "reason"),
     "confusion": ("round", "true_class"),
 }
-Row = Mapping[str, object]
-
-
-class Table:
-    """A CSV file (RFC 4180) with one column a metric; a row stands in it whole or not at all."""
-
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self.path = path
-        self._columns = list(columns)
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                self._columns = next(csv.reader(file), self._columns)
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Add rows; a metric that is new widens the header by rewriting the file atomically."""
-        new = list(dict.fromkeys(name for row in rows for name in row if name not in self._columns))
-        if new or not self.path.exists():
-            old = self.read() if self.path.exists() else []
-            self._columns += new
-            self._rewrite(old)
-        data = self._lines(rows)
-        if not data:
-            return
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            size = os.fstat(descriptor).st_size
-            try:
-                written = os.write(descriptor, data)
-            except OSError:
-                written = 0
-            if written != len(data):  # a full disk: no half row stays behind
-                os.ftruncate(descriptor, size)
-                raise OSError(f"{self.path}: the disk is full, the rows of this round could not be written")
-        finally:
-            os.close(descriptor)
-
-    def read(self) -> list[dict[str, str]]:
-        """All whole rows as text; empty when the file is absent."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if None not in row.values()]
-
-    def cut_after(self, last_round: int) -> None:
-        """Drop the rows of rounds after `last_round`."""
-        if self.path.exists():
-            self._rewrite([row for row in self.read() if row["round"].isdigit() and int(row["round"]) <= last_round])
-
-    def _rewrite(self, rows: Iterable[Row]) -> None:
-        header = self._lines([dict(zip(self._columns, self._columns, strict=True))])
-        data = header + self._lines(rows)
-        replace_file(self.path, lambda file: file.write(data))
-
-    def _lines(self, rows: Iterable[Row]) -> bytes:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, restval="")
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        return text.getvalue().encode("utf-8", "replace")
+STATE = "strategy"  # models/strategy_NNN.npz: what the strategy keeps between rounds
+MORE_IS_BETTER = {"accuracy", "balanced", "sensitivity", "specificity", "auc", "average"}
+LESS_IS_BETTER = {"loss", "ece", "error", "seconds", "time", "mae", "mse", "perplexity", "divergence", "epsilon"}
 
 
 class Run:
@@ -148,6 +92,8 @@ class Run:
     def resume(cls, results: Path, name: str) -> Run:
         """Open a run to go on after its last complete round; what goes beyond that is cut off.
 
+        A run that had stopped early gets its patience anew: `patience_since` is the round it counts from.
+
         Raises
         ------
         UserError
@@ -167,10 +113,15 @@ class Run:
         for number, snapshot in snapshots(path).items():
             if number > done:
                 snapshot.unlink()
+        for number, kept in _numbered(path, STATE).items():
+            if number > done:
+                kept.unlink()
         for folder in ("metrics", "models"):
             _point(results / folder, path / folder)
         info.pop("end", None)
         info.pop("reason", None)
+        if info.pop("stopped_early", False):
+            info["patience_since"] = done
         run.update(outcome="running", resumed=[*info.get("resumed", []), now()], **_writer())
         return run
 
@@ -192,13 +143,54 @@ class Run:
         path = self.path / "models" / f"round_{number:03d}.npz"
         replace_file(path, lambda file: np.savez(file, *weights))
 
-    def commit_round(self, number: int, rows: Mapping[str, Sequence[Row]], weights: Sequence[np.ndarray] | None) -> None:
-        """Write everything of a complete round; without `weights` (a failed round) there is no snapshot."""
+    def commit_round(
+        self,
+        number: int,
+        rows: Mapping[str, Sequence[Row]],
+        weights: Sequence[np.ndarray] | None,
+        state: Mapping[str, np.ndarray] | None = None,
+        best: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write everything of a complete round.
+
+        Parameters
+        ----------
+        weights : the new model; None for a failed round, which has no snapshot.
+        state : what the strategy keeps between rounds, by name; only the last round's stays on disk.
+        best : `[best]` of `run.toml`, when this round's model is the best so far.
+        """
+        import numpy as np
+
         if weights is not None:
             self.save_snapshot(number, weights)
+            if state:
+                replace_file(self.path / "models" / f"{STATE}_{number:03d}.npz", lambda file: np.savez(file, **state))  # type: ignore[arg-type]
         for name, table in self.tables.items():
             table.append(rows.get(name, ()))
-        self.update(rounds_done=number)
+        if best:
+            self.keep_best(best, rounds_done=number)
+        else:
+            self.update(rounds_done=number)
+        if weights is not None:
+            for old, kept in _numbered(self.path, STATE).items():
+                if old < number:
+                    kept.unlink()
+
+    def keep_best(self, best: Mapping[str, Any], **values: Any) -> None:
+        """Make `models/best.npz` a copy of the best round's snapshot and set `[best]` with other `values`; empty: there is none."""
+        path = self.path / "models" / "best.npz"
+        if not best:
+            path.unlink(missing_ok=True)
+            self.info.pop("best", None)
+        elif snapshot := snapshots(self.path).get(best["round"]):  # else somebody made room: what there is stays
+            with snapshot.open("rb") as source:
+                replace_file(path, lambda file: shutil.copyfileobj(source, file))
+        self.update(**({"best": dict(best)} if best else {}), **values)
+
+    def last_state(self) -> dict[str, np.ndarray]:
+        """What the strategy kept when it made the newest snapshot; empty when it keeps nothing."""
+        path = _numbered(self.path, STATE).get(max(snapshots(self.path)))
+        return _load(path) if path else {}
 
     def last_weights(self) -> tuple[int, list[np.ndarray]]:
         """Number and arrays of the newest snapshot."""
@@ -236,8 +228,7 @@ def read_info(run: Path) -> dict[str, Any]:
 
 def snapshots(run: Path) -> dict[int, Path]:
     """The snapshots of a run by round number."""
-    found = ((re.fullmatch(r"round_(\d+)\.npz", path.name), path) for path in (run / "models").iterdir())
-    return {int(match[1]): path for match, path in found if match}
+    return _numbered(run, "round")
 
 
 def find_snapshot(results: Path, run: str, which: str | None = None) -> tuple[int, Path]:
@@ -273,13 +264,35 @@ def find_snapshot(results: Path, run: str, which: str | None = None) -> tuple[in
 
 def load_weights(path: Path) -> list[np.ndarray]:
     """The arrays of a snapshot, in the order of `model.get_weights()`."""
+    arrays = _load(path)
+    try:
+        return [arrays[f"arr_{i}"] for i in range(len(arrays))]
+    except KeyError as error:
+        raise UserError(f"{path} is no readable snapshot: it has no {error}") from None
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a small value of the metric is a good one, by its name; a class called `loss` makes no loss."""
+    first, *others = metric.lower().split("_")
+    if others[-1:] == ["spread"]:
+        return True
+    return first not in MORE_IS_BETTER and not LESS_IS_BETTER.isdisjoint((first, *others))
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return [archive[f"arr_{i}"] for i in range(len(archive.files))]
+            return dict(archive)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable snapshot: {error}") from None
+
+
+def _numbered(run: Path, stem: str) -> dict[int, Path]:
+    """The run's files `models/<stem>_NNN.npz` by number."""
+    found = ((re.fullmatch(rf"{stem}_(\d+)\.npz", path.name), path) for path in (run / "models").iterdir())
+    return {int(match[1]): path for match, path in found if match}
 
 
 def _writer() -> dict[str, Any]:
@@ -307,10 +320,3 @@ def _ordered(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) or bool(value and isinstance(value[0], dict))
-
-
-def _cell(value: object) -> object:
-    """An unknown number is an empty cell."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    return value

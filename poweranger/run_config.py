@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from poweranger.errors import UserError
 
@@ -113,9 +114,17 @@ KEYS: tuple[Key, ...] = (
     Key("image-size", 96, "Side of the square, in pixels, that every image is brought to", 16, 1024, environment="IMAGE_SIZE", reader="clients"),
     Key("verbose", 0, "How much is logged: 0 a line a round, 1 also each client's answer, 2 also Flower's own log", 0, 2),
     Key("learning-rate", 0.05, "Peak learning rate of the clients' SGD", 0, 10, reader="clients"),
-    Key("lr-schedule", "cosine", "Learning rate over the rounds: down to 2 % along a cosine, or always the same", choices=("cosine", "constant")),
+    Key("lr-schedule", "cosine", "Learning rate over the rounds: down to 2 % along a cosine, always the same, or a tenth of it after half and again after three quarters of the rounds", choices=("cosine", "constant", "step")),
     Key("warmup-rounds", 1, "First rounds, in which the learning rate climbs to its peak", 0, 1000),
     Key("momentum", 0.9, "Nesterov momentum of the clients' SGD", 0, 0.999, reader="clients"),
+    Key("strategy", "fedavg", "How the server makes one model of the clients'", choices=("fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "krum", "trimmed-mean")),
+    Key("proximal-mu", 0.01, "With fedprox: how strongly a client is held near the global model", 0, 100, reader="clients"),
+    Key("server-learning-rate", 0.0, "With fedavgm, fedadam and fedyogi: the server's step; 0 takes the strategy's own (README)", 0, 100),
+    Key("server-momentum", 0.9, "With fedavgm, fedadam and fedyogi: the server's momentum", 0, 0.999),
+    Key("num-malicious", 1, "With krum: how many clients may send anything at all", 0, 1000),
+    Key("trim", 0.2, "With trimmed-mean: share of the clients left out at either end, for every single weight", 0.01, 0.49),
+    Key("best-metric", "balanced_accuracy", "The figure in eval_metrics.csv that tells which round's model is the best"),
+    Key("patience", 0, "Rounds without a better best-metric after which the run ends early; 0 never does", 0, 100_000),
     Key("dropout", 0.2, "Dropout before the last layer", 0, 0.9, reader="clients"),
     Key("augment", True, "Flip and shift training images at random", reader="clients"),
     Key("prior-shift", True, "Correct in training for a site's own class shares (logit adjustment)", reader="clients"),
@@ -219,10 +228,28 @@ def resolve(*layers: Mapping[str, object]) -> dict[str, Value]:
         values.update(check_all(layer))
     if values["fraction-fit"] == 0:
         raise UserError("fraction-fit = 0 would train nobody: give a share above 0, up to 1")
+    if values["patience"] and values["fraction-evaluate"] == 0:
+        raise UserError(f"patience = {values['patience']} needs evaluations: give fraction-evaluate a share above 0")
+    needed = answers_needed(values)
+    if values["min-fit-clients"] < needed:  # type: ignore[operator]
+        raise UserError(f"strategy = {_toml(values['strategy'])} needs the answers of {needed} clients in every round: set min-fit-clients to {needed} or more")
     names = class_names(values)
     if len(names) == 1 or len(set(names)) != len(names):
         raise UserError(f"classes = {_toml(values['classes'])} needs two or more different names")
     return values
+
+
+def answers_needed(values: Mapping[str, Any]) -> int:
+    """How many clients' weights the strategy needs in a round to do what it is there for.
+
+    Krum stands up to f of 2f + 3 clients (Blanchard et al., 2017); of fewer than three a median is a mean; a trimmed
+    mean that leaves nobody out is a mean.
+    """
+    if values["strategy"] == "krum":
+        return 2 * int(values["num-malicious"]) + 3
+    if values["strategy"] == "trimmed-mean":
+        return next(count for count in range(3, 102) if int(values["trim"] * count) > 0)
+    return 3 if values["strategy"] == "fedmedian" else 1
 
 
 def class_names(values: Mapping[str, object]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedtui.tui.widgets.picture import Series
+from poweranger.results import less_is_better
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,6 @@ FIRST_CLIENT = 2  # of the palette, after evaluation and training
 _NO_METRIC = ("round", "client_id", "num_examples")
 _FIRST = ("loss", "accuracy", "balanced_accuracy")
 _LAST = ("sensitivity_", "specificity_")  # one for each class
-_LESS_IS_BETTER = re.compile("loss|error|seconds|time|mae|mse|perplexity|divergence")
 Times = Mapping[int, float]
 
 
@@ -90,11 +90,6 @@ def metric_names(sources: Iterable[Source], choice: Choice) -> list[str]:
                     found |= dict.fromkeys(name for name in source.tables[table].columns if name not in _NO_METRIC)
     rank = {name: place for place, name in enumerate(_FIRST)}
     return sorted(found, key=lambda name: (rank.get(name, len(rank)), name.startswith(_LAST)))
-
-
-def less_is_better(metric: str) -> bool:
-    """Whether a small value of the metric is a good one, by its name."""
-    return _LESS_IS_BETTER.search(metric.lower()) is not None
 
 
 def smooth(values: np.ndarray, weight: float) -> np.ndarray:

@@ -17,10 +17,12 @@ from poweranger.errors import RunFailed, UserError
 from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, split_flat, unpack
 from poweranger.results import Run
 from poweranger.run_config import KEYS
+from poweranger.server.best import Best
 from poweranger.server.exchange import Exchange, Stopped
 from poweranger.server.federation import Federation, form_federation
+from poweranger.server.session import Session
 from poweranger.server.sites import Sites
-from poweranger.server.strategy import SaveableFedAvg, Session
+from poweranger.server.strategies import make_strategy
 
 
 def log(text: str) -> None:
@@ -88,9 +90,8 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
         weights = _initial_weights(exchange, sites, config, federation, run)
         run.save_snapshot(0, weights)
     shapes = [tuple(array.shape) for array in weights]
-    session = Session(run, sites, exchange, federation, config, shapes, log, first_round=done + 1)
-    strategy = SaveableFedAvg(session)
-    strategy.start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
+    session = Session(run, Best(run, config, log), sites, exchange, federation, config, shapes, log, first_round=done + 1)
+    make_strategy(session).start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
 
 
 def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any], federation: Federation, run: Run) -> list[np.ndarray]:
@@ -148,4 +149,4 @@ def _versions() -> dict[str, str]:
 
 def _close(run: Run, outcome: str, reason: str = "") -> None:
     run.close(outcome, reason)
-    run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [], "reason": reason})
+    run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [], "reason": run.info.get("reason", "")})

@@ -29,7 +29,7 @@ from poweranger.results import Run
 from poweranger.run_config import check_all, from_environment, from_pyproject, parse_overrides, resolve
 from poweranger.server.conduct import conduct, log
 from poweranger.server.exchange import Stopped
-from poweranger.server.strategy import SaveableFedAvg
+from poweranger.server.strategies import SaveableFedAvg
 from poweranger.server.superlink import Fab, Link, build_fab
 
 __all__ = ["SaveableFedAvg", "app", "main"]

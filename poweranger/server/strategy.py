@@ -1,62 +1,30 @@
-"""`SaveableFedAvg`: federated averaging whose every round is guarded, bounded in time and saved.
+"""`Saveable`: the rounds of any of Flower's strategies, each guarded, bounded in time and saved.
 
-`Saveable` is a mixin in front of any of Flower's strategies: the strategy aggregates the weights of the replies that
+It is a mixin in front of the strategy (see `strategies.py`): the strategy aggregates the weights of the replies that
 passed the guards; sampling, time, figures and files are the same for all.
 """
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Result, Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
 from poweranger.errors import RunFailed
-from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, split_flat, unpack
+from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack, split_flat, unpack
 from poweranger.notify import notify
-from poweranger.results import EVAL, FIT, Row, Run
-from poweranger.run_config import KEYS
-from poweranger.server.exchange import Answer, Exchange
-from poweranger.server.federation import Federation
+from poweranger.results import EVAL, FIT
+from poweranger.run_config import KEYS, answers_needed
+from poweranger.server.exchange import Answer
 from poweranger.server.replies import Figures, Unusable, read_figures, read_weights
-from poweranger.server.sites import Sites
+from poweranger.server.session import Round, Session
 from poweranger.server.utils import class_metrics, learning_rate, sample, spell_seconds, weighted_means
 
 PLAIN = ("round", "client_id", "num_examples", "seconds")  # columns that are no metric of the model
-
-
-@dataclass
-class Session:
-    """What a strategy needs of the run it serves; `shapes` are the model's arrays, in order."""
-
-    run: Run
-    sites: Sites
-    exchange: Exchange
-    federation: Federation
-    config: Mapping[str, Any]
-    shapes: list[tuple[int, ...]]
-    log: Callable[[str], None]
-    first_round: int = 1
-    last: dict[str, float] = field(default_factory=dict)  # figures of the last complete round, and the seconds left then
-
-
-@dataclass
-class Round:
-    """One round as it goes: its table rows, who answered, and the figures for the progress line."""
-
-    number: int
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
-    fitted: str = "0/0"
-    start: float = field(default_factory=time.monotonic)
-
-    def add(self, table: str, **values: object) -> None:
-        """Add a row to be written when the round is complete."""
-        self.rows.setdefault(table, []).append({"round": self.number, **values})
 
 
 class Sampled:
@@ -71,9 +39,27 @@ class Sampled:
 
 
 class Saveable(Strategy):
-    """The round loop, in front of a Flower strategy (see `SaveableFedAvg`)."""
+    """The round loop, in front of a Flower strategy, which gets `arguments`.
 
-    session: Session
+    Attributes
+    ----------
+    KEEPS : names of what the strategy keeps between rounds, see `state`.
+    """
+
+    KEEPS: tuple[str, ...] = ()
+
+    def __init__(self, session: Session, **arguments: Any) -> None:
+        # Sampling is done by `draw`: what Flower sees are the drawn nodes, all of which it takes.
+        everyone = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+        super().__init__(**everyone, **arguments)  # type: ignore[call-arg]
+        self.session = session
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a resumed run needs besides the weights: arrays under the names in `KEEPS`, or none yet."""
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to what `state` gave; an empty one stands for the beginning."""
 
     def start(
         self,
@@ -90,10 +76,11 @@ class Saveable(Strategy):
         Raises
         ------
         RunFailed
-            When `max-failed-rounds` rounds in a row, or the last one, had no usable answer.
+            When `max-failed-rounds` rounds in a row, or the last one, gave no model.
         """
         result, failed, begin = Result(), 0, time.monotonic()
         arrays = result.arrays = initial_arrays
+        self.take_up()
         for number in range(self.session.first_round, num_rounds + 1):
             current = Round(number)
             fitted = self.fit(current, arrays, train_config or ConfigRecord(), timeout)
@@ -101,7 +88,7 @@ class Saveable(Strategy):
                 failed += 1
                 self.commit(current, None, num_rounds, begin)
                 if failed >= self.session.config["max-failed-rounds"]:
-                    raise RunFailed(f"{failed} round(s) in a row, up to round {number}, had no usable answer: participation.csv names the reasons")
+                    raise RunFailed(f"{failed} round(s) in a row, up to round {number}, gave no model: {current.failure}; participation.csv names the reasons")
                 continue
             failed = 0
             arrays = result.arrays = fitted
@@ -111,9 +98,26 @@ class Saveable(Strategy):
             if evaluate_fn and (central := evaluate_fn(number, arrays)):
                 result.evaluate_metrics_serverapp[number] = central
             self.commit(current, arrays, num_rounds, begin)
+            if number < num_rounds and (reason := self.why_stop(number)):
+                self.session.log(f"the run stops early after round {number} of {num_rounds}: {reason}")
+                self.session.run.update(stopped_early=True, reason=f"stopped early: {reason}")
+                break
         if failed:
-            raise RunFailed(f"the last {failed} round(s) had no usable answer: participation.csv names the reasons")
+            raise RunFailed(f"the last {failed} round(s) gave no model: {current.failure}; participation.csv names the reasons")
         return result
+
+    def take_up(self) -> None:
+        """Give the strategy of a resumed run what it had kept."""
+        session = self.session
+        kept = session.run.last_state()
+        if set(kept) == set(self.KEEPS):
+            self.restore(kept)
+        elif self.KEEPS and session.first_round > 1:
+            session.log(f"nothing is saved of what {session.config['strategy']} keeps between rounds: it begins as in a new run")
+
+    def why_stop(self, number: int) -> str:
+        """Why round `number` shall be the last although more were asked for; empty when the run goes on."""
+        return self.session.best.why_stop(number)
 
     def fit(self, current: Round, arrays: ArrayRecord, config: ConfigRecord, timeout: float) -> ArrayRecord | None:
         """Train on a sample of the clients; the new global weights, or None when no answer was usable."""
@@ -123,17 +127,29 @@ class Saveable(Strategy):
         answers, figures = self.ask(current, list(messages), names, FIT, timeout)
         good = [answer for answer in answers if answer.outcome == "ok"]
         current.fitted = f"{len(good)}/{len(answers)}"
-        if not good:
+        needed = answers_needed(self.session.config)
+        if len(good) < needed:
+            current.failure = "no usable answer" if not good else f"{len(good)} usable answers, {self.session.config['strategy']} needs {needed}"
             return None
         replies = [self.strip(cast(Message, answer.message), figures[answer.client_id]) for answer in good]
-        fitted, _ = self.aggregate_train(current.number, replies)
-        if fitted is None or not np.isfinite(unpack(fitted)).all():
-            self.session.log(f"round {current.number}: the aggregate is not finite: the round is void")
+        fitted = self.combine(current.number, replies)
+        if fitted is None:
+            current.failure = "the aggregate is not finite"
             return None
         rows = [{"num_examples": f.num_examples, **f.metrics} for f in figures.values()]
         current.figures = weighted_means(rows, PLAIN)
         current.add("fit_metrics", **current.figures)
         return fitted
+
+    def combine(self, number: int, replies: list[Message]) -> ArrayRecord | None:
+        """What the strategy makes of the replies, float32; None when it is not finite, and the strategy is as before."""
+        before = self.state()
+        fitted, _ = self.aggregate_train(number, replies)
+        flat = None if fitted is None else unpack(fitted)
+        if fitted is None or flat is None or not np.isfinite(flat).all():
+            self.restore(before)
+            return None
+        return fitted if all(array.dtype == "float32" for array in fitted.values()) else pack([flat])
 
     def evaluate(self, current: Round, arrays: ArrayRecord, config: ConfigRecord, timeout: float) -> dict[str, float]:
         """Evaluate on a sample of the clients; the figures over all of them."""
@@ -177,6 +193,8 @@ class Saveable(Strategy):
         for key in KEYS:
             if key.reader == "clients":
                 config[key.name] = session.config[key.name]
+        if session.config["strategy"] != "fedprox":
+            config["proximal-mu"] = 0.0
         federation = session.federation
         config["run"], config["num-server-rounds"] = session.run.name, session.config["num-server-rounds"]
         config["learning-rate"] = learning_rate(number, session.config)
@@ -239,17 +257,19 @@ class Saveable(Strategy):
         """Write the round's files and say how it went."""
         session, number = self.session, current.number
         session.exchange.check()
-        session.run.commit_round(number, current.rows, None if arrays is None else split_flat(unpack(arrays), session.shapes))
+        weights = None if arrays is None else split_flat(unpack(arrays), session.shapes)
+        best = session.best.entry() if session.best.take(number, current.rows.get("eval_metrics", ())) else {}
+        session.run.commit_round(number, current.rows, weights, self.state(), best)
         seconds = time.monotonic() - current.start
         left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
         parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy") if name in current.figures]
         if arrays is None:
-            parts = ["FAILED: no usable answer"]
-        parts += [f"clients {current.fitted}", spell_seconds(seconds)]
+            parts = [f"FAILED: {current.failure}"]
+        parts += ["best so far"] * bool(best) + [f"clients {current.fitted}", spell_seconds(seconds)]
         if number < rounds:
             parts.append(f"about {spell_seconds(left)} left")
         session.log(f"round {number}/{rounds}  " + "  ".join(parts))
-        session.last = {"seconds_left": round(left, 1), **current.figures}
+        session.last = {"seconds_left": round(left, 1), "best": session.best.entry(), **current.figures}
         self.report("saved", number)
 
     def report(self, phase: str, number: int, **values: Any) -> None:
@@ -259,12 +279,3 @@ class Saveable(Strategy):
         self.session.run.progress({"phase": phase, "round": number, "rounds": rounds, "connected": connected, **self.session.last, **values})
         doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
         notify(STATUS=f"round {number} of {rounds}, {doing}")
-
-
-class SaveableFedAvg(Saveable, FedAvg):
-    """FedAvg (McMahan et al., 2017) weighted by `num-examples`, guarded and saved as `Saveable` says."""
-
-    def __init__(self, session: Session) -> None:
-        # Sampling is done by `Saveable.draw`: what Flower sees are the drawn nodes, all of which it takes.
-        super().__init__(fraction_train=1.0, fraction_evaluate=1.0, min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
-        self.session = session

@@ -16,9 +16,10 @@ def sample(clients: Sequence[str], fraction: float, minimum: int, seed: int, ser
 
 
 def learning_rate(server_round: int, config: Mapping[str, Any]) -> float:
-    """The rate of a round (counted from 1): a linear warm-up, then constant or along a cosine down to 2 %.
+    """The rate of a round (counted from 1): a linear warm-up, then as `lr-schedule` says.
 
-    Cosine schedule: Loshchilov and Hutter, "SGDR", 2017.
+    Cosine down to 2 %: Loshchilov and Hutter, "SGDR", 2017. Steps of a tenth after half and three quarters of the
+    rounds: as He et al., "Deep residual learning", 2016, did.
     """
     warmup, rounds, peak = config["warmup-rounds"], config["num-server-rounds"], config["learning-rate"]
     done = server_round - 1
@@ -26,6 +27,8 @@ def learning_rate(server_round: int, config: Mapping[str, Any]) -> float:
         return peak * (done + 1) / (warmup + 1)
     if config["lr-schedule"] == "constant":
         return peak
+    if config["lr-schedule"] == "step":
+        return peak * 0.1 ** ((done >= rounds / 2) + (done >= rounds * 3 / 4))
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, rounds - warmup))))
 
 

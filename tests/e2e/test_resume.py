@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poweranger.results import load_weights
+from poweranger.results import load_weights, read_info, snapshots
 from tests.e2e.conftest import Federation
 
 Rows = Callable[[Path], list[dict[str, str]]]
@@ -22,8 +22,9 @@ def same_weights(one: Path, other: Path) -> bool:
 
 def check_whole(run: Path, rows: Rows, last: int) -> None:
     """Every table and snapshot ends at round `last`: no half file, no row too many."""
-    numbers = sorted(int(path.stem.split("_")[1]) for path in (run / "models").iterdir())
-    assert numbers == list(range(last + 1)), numbers
+    assert sorted(snapshots(run)) == list(range(last + 1))
+    best = read_info(run)["best"]["round"]
+    assert (run / "models" / "best.npz").read_bytes() == snapshots(run)[best].read_bytes()
     for table in TABLES:
         found = [int(row["round"]) for row in rows(run / "metrics" / f"{table}.csv")]
         assert sorted(set(found)) == list(range(1, last + 1)), (table, found)

@@ -1,0 +1,45 @@
+"""What the parts of a run share: the run's own things, and one round as it goes."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from poweranger.results import Row, Run
+from poweranger.server.best import Best
+from poweranger.server.exchange import Exchange
+from poweranger.server.federation import Federation
+from poweranger.server.sites import Sites
+
+
+@dataclass
+class Session:
+    """What a strategy needs of the run it serves; `shapes` are the model's arrays, in order."""
+
+    run: Run
+    best: Best
+    sites: Sites
+    exchange: Exchange
+    federation: Federation
+    config: Mapping[str, Any]
+    shapes: list[tuple[int, ...]]
+    log: Callable[[str], None]
+    first_round: int = 1
+    last: dict[str, Any] = field(default_factory=dict)  # figures of the last complete round, and the seconds left then
+
+
+@dataclass
+class Round:
+    """One round as it goes: its table rows, who answered, the figures for the progress line, and why it gave no model."""
+
+    number: int
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    fitted: str = "0/0"
+    failure: str = ""
+    start: float = field(default_factory=time.monotonic)
+
+    def add(self, table: str, **values: object) -> None:
+        """Add a row to be written when the round is complete."""
+        self.rows.setdefault(table, []).append({"round": self.number, **values})
