@@ -1,7 +1,8 @@
-"""How many images of each class lie in a client's data, told by names alone: nothing is opened but the labels of an `.npz`."""
+"""How many images of each class lie in a client's data, told by names: of files only DICOM's mark is read, where a name tells nothing."""
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from poweranger.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def count(path: Path, found: Callable[[ClassCounts], bool] = lambda counts: True
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     if counts.complete and not counts.total:
-        raise UserError(f"{path} holds no images: it takes class folders with PNG, JPEG, BMP, GIF or TIFF files in them")
+        raise UserError(f"{path} holds no images: it takes class folders with PNG, JPEG, BMP, GIF, TIFF or DICOM files in them")
     return counts
 
 
@@ -72,15 +73,29 @@ def _count_folder(path: Path, found: Callable[[ClassCounts], bool]) -> ClassCoun
     for top in tops:
         if not top.isprintable():
             raise UserError(f"{path}: the class folder {top!a} has unprintable characters in its name: rename it")
-        files = [name.lower().endswith(SUFFIXES) for name in _files_below(path / top)]
+        files = [_is_image(file) for file in _files_below(path / top)]
         counts = ClassCounts({**counts.classes, top: sum(files)}, counts.others + len(files) - sum(files))
         if not found(counts):
             return counts
     return replace(counts, classes={name: images for name, images in counts.classes.items() if images}, complete=True)
 
 
+def _is_image(path: str) -> bool:
+    """Whether the name says so; one without a suffix, or with a number for one, is DICOM when it has the mark (PS3.10, 7.1)."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix and not suffix[1:].isdecimal():
+        return suffix in SUFFIXES
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def _files_below(top: Path) -> Iterator[str]:
-    """The names of the files that a client would look at: no hidden ones, links followed, each folder once."""
+    """The paths of the files that a client would look at: no hidden ones, links followed, each folder once."""
     seen: set[str] = set()
     for root, folders, files in os.walk(top, followlinks=True):
         if (real := os.path.realpath(root)) in seen:
@@ -88,7 +103,7 @@ def _files_below(top: Path) -> Iterator[str]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (name for name in files if not name.startswith("."))
+        yield from (os.path.join(root, name) for name in files if not name.startswith("."))
 
 
 def _count_npz(path: Path) -> ClassCounts:

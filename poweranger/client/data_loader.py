@@ -263,8 +263,8 @@ def _part(x: np.ndarray, y: np.ndarray, train: np.ndarray, validation: np.ndarra
 def _check_classes(data_dir: str, classes: list[str], unreadable: list[tuple[str, str]]) -> None:
     if not classes:
         first = f" (the first of {len(unreadable)}: {shown(unreadable[0][0])}: {unreadable[0][1]})" if unreadable else ""
-        raise UserError(f"{shown(data_dir)} holds no usable image{first}: put PNG, JPEG, BMP, GIF or TIFF files into its "
-                        f"class folders")
+        raise UserError(f"{shown(data_dir)} holds no usable image{first}: put PNG, JPEG, BMP, GIF, TIFF or DICOM files into "
+                        f"its class folders")
     if len(classes) == 1:
         raise UserError(f"{shown(data_dir)} has usable images of one class only ({classes[0]}): a classifier needs two or "
                         f"more class folders")

@@ -1,7 +1,7 @@
 """One image file into a small square of bytes.
 
-PNG, JPEG, BMP, GIF and TIFF are read, nothing else: fewer parsers meet what a site finds in its folders. Of an
-animation or a stack the first frame counts.
+PNG, JPEG, BMP, GIF, TIFF and DICOM (see `dicom`) are read, nothing else: fewer parsers meet what a site finds in its
+folders. Of an animation or a stack the first frame counts.
 
 Every image becomes uint8, (size, size, channels):
 
@@ -10,7 +10,7 @@ Every image becomes uint8, (size, size, channels):
 - More than 8 bits: see `to_8_bit`.
 - The longer side is scaled to `size` (bilinear, averaging over all source pixels when it shrinks); the shorter side is
   centred and its border pixels repeated, so that no frame of an unrelated brightness is added to the statistics.
-- EXIF orientation is not applied, as in Keras' `image_dataset_from_directory`.
+- What carries an EXIF orientation is turned upright.
 """
 from __future__ import annotations
 
@@ -18,12 +18,24 @@ import hashlib
 import os
 import stat
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from poweranger.client import dicom
+from poweranger.client.unreadable import MAX_PIXELS, Unreadable
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF")
-MAX_PIXELS = 50_000_000  # of one image: bounds what a decoding thread holds to some 400 MB
+UPRIGHT = {  # what undoes each EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")  # and I;16 with its byte orders
 DEPTHS = (255.0, 4095.0, 65535.0)  # 8, 12 and 16 bits
@@ -31,8 +43,13 @@ DEPTHS = (255.0, 4095.0, 65535.0)  # 8, 12 and 16 bits
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is stricter than Pillow's limit
 
 
-class Unreadable(Exception):
-    """A file that is no usable image; the text is the reason."""
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: its format with its kind of pixels, such as `PNG L`, and its size in pixels."""
+
+    kind: str
+    width: int
+    height: int
 
 
 def inspect(path: str) -> tuple[bytes, bool]:
@@ -52,19 +69,37 @@ def inspect(path: str) -> tuple[bytes, bool]:
         with open(path, "rb") as file:
             content = hashlib.file_digest(file, _content_hash).digest()
             file.seek(0)
+            if dicom.is_dicom(file):
+                return content, dicom.has_colour(dicom.read_header(path))
             with _open(file) as image:
                 return content, _has_colour(image)
     except Exception as error:  # the parsers raise anything on a broken file
         raise _unreadable(error) from None
 
 
+def read_header(path: str) -> Header:
+    """What the file says of itself; raises as `inspect` does."""
+    try:
+        with open(path, "rb") as file:
+            if dicom.is_dicom(file):
+                header = dicom.read_header(path)
+                return Header(f"DICOM {dicom.kind(header)}", header.Columns, header.Rows)
+            with _open(file) as image:
+                return Header(f"{image.format} {image.mode}", *image.size)
+    except Exception as error:
+        raise _unreadable(error) from None
+
+
 def decode(path: str, size: int, channels: int) -> np.ndarray:
     """The image as uint8, (size, size, channels); raises `Unreadable` as `inspect` does, and on broken pixels."""
     try:
-        with open(path, "rb") as file, _open(file) as image:
-            if image.format == "JPEG":
-                image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode at a half, quarter or eighth
-            return fit(image, size, channels)
+        with open(path, "rb") as file:
+            if dicom.is_dicom(file):
+                return fit(Image.fromarray(dicom.read_pixels(path)), size, channels)
+            with _open(file) as image:
+                if image.format == "JPEG":
+                    image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode at a half, quarter or eighth
+                return fit(_upright(image), size, channels)
     except Exception as error:
         raise _unreadable(error) from None
 
@@ -115,6 +150,16 @@ def _open(file: object) -> Image.Image:
     return image
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """`image` turned as its EXIF data tell; as it is when they tell nothing that can be read."""
+    image.load()  # a TIFF is turned by this
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the pixels may be good all the same
+        return image
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
 def _has_colour(image: Image.Image) -> bool:
     if image.mode in ("P", "PA"):
         entries = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
@@ -138,7 +183,7 @@ def _unreadable(error: Exception) -> Unreadable:
     if isinstance(error, Unreadable):
         return error
     if isinstance(error, UnidentifiedImageError):
-        return Unreadable("not a PNG, JPEG, BMP, GIF or TIFF image")
+        return Unreadable("not a PNG, JPEG, BMP, GIF, TIFF or DICOM image")
     if isinstance(error, Image.DecompressionBombError):
         return Unreadable(f"too many pixels (at most {MAX_PIXELS:,})")
     if isinstance(error, OSError) and error.strerror:

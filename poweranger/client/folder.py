@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from poweranger.client import cache, decode
+from poweranger.client import cache, decode, dicom
 from poweranger.errors import UserError
 
 MAX_NAMED = 20  # unreadable files that are named in the log
@@ -77,11 +77,14 @@ def scan(data_dir: str, log: Callable[[str], None]) -> Folder:
 
 
 def report_unreadable(unreadable: list[tuple[str, str]], log: Callable[[str], None]) -> None:
-    """Name the files that were skipped and why, the first twenty of them."""
-    for path, reason in unreadable[:MAX_NAMED]:
+    """Name the files that were skipped and why, the first twenty of them; what one installation mends is said once."""
+    named = [(path, reason) for path, reason in unreadable if reason != dicom.MISSING]
+    if len(named) < len(unreadable):
+        log(f"skipped {len(unreadable) - len(named)} times {dicom.MISSING}")
+    for path, reason in named[:MAX_NAMED]:
         log(f"skipped {shown(path)}: {reason}")
-    if len(unreadable) > MAX_NAMED:
-        log(f"skipped {len(unreadable) - MAX_NAMED} more files that are no usable image")
+    if len(named) > MAX_NAMED:
+        log(f"skipped {len(named) - MAX_NAMED} more files that are no usable image")
 
 
 def shown(name: str) -> str:

@@ -30,6 +30,13 @@ class TestFolder:
         (tmp_path / "beside.png").write_text("x")
         assert count(tmp_path) == ClassCounts({"cat": 7, "dog": 2}, others=1, complete=True)
 
+    def test_dicom_files_are_known_by_their_mark_where_the_name_tells_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "ct").mkdir()
+        for name, content in (("IM1", bytes(128) + b"DICM"), ("1.2.840.5", bytes(128) + b"DICM"), ("a.dcm", b""), ("README", b"x"), ("2.txt", b"")):
+            (tmp_path / "ct" / name).write_bytes(content)
+        os.mkfifo(tmp_path / "ct" / "pipe")
+        assert count(tmp_path) == ClassCounts({"ct": 3}, others=3, complete=True)
+
     def test_empty_and_hidden_folders_are_no_classes(self, tmp_path: Path) -> None:
         fill(tmp_path, cat=1, empty=0, **{".git": 5})
         assert count(tmp_path).classes == {"cat": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from poweranger.client.decode import MAX_PIXELS, Unreadable, decode, inspect, to_8_bit
 
@@ -108,6 +108,28 @@ def test_the_first_frame_of_several_counts(tmp_path: Path, name: str) -> None:
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     assert Image.open(tmp_path / name).n_frames == 3
     assert np.unique(decode(str(tmp_path / name), 16, 1)).tolist() == [50]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_carries_an_exif_orientation_is_turned_upright(tmp_path: Path, name: str, orientation: int) -> None:
+    upright = np.zeros((32, 48), np.uint8)
+    upright[:16, :24] = 200  # one corner, and not a square: every turn and flip shows
+    upright[:8, 24:] = 90
+    lying = {  # EXIF 2.3, 4.6.4 A: where the first row and column of what is stored belong
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.T, 6: upright.T[::-1],
+        7: upright.T[::-1, ::-1], 8: upright.T[:, ::-1],
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.ascontiguousarray(lying)).save(tmp_path / name, exif=exif, quality=100)
+    pixels = decode(str(tmp_path / name), 48, 1)[8:40, :, 0].astype(int)
+    assert np.abs(pixels - upright).max() < 12
+
+
+def test_broken_exif_data_do_not_spoil_an_image(tmp_path: Path) -> None:
+    Image.fromarray(GREY_RAMP).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert np.array_equal(decode(str(tmp_path / "a.png"), 32, 1)[..., 0], GREY_RAMP)
 
 
 def test_aspect_is_kept_and_the_border_repeated(tmp_path: Path) -> None:
