@@ -14,7 +14,7 @@ T = TypeVar("T", int, float, str)
 SITE_KEYS = ("image-size", "channels", "validation-fraction", "seed", "synthetic-examples", "dirichlet-alpha")
 TASK_KEYS = (
     *SITE_KEYS,
-    "num-server-rounds", "learning-rate", "local-epochs", "batch-size", "momentum", "dropout", "augment", "prior-shift",
+    "num-server-rounds", "learning-rate", "local-epochs", "batch-size", "momentum", "proximal-mu", "dropout", "augment", "prior-shift",
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ class Task:
         """What the trainer has to be built for."""
         v = self.values
         return Spec(
-            v["image-size"], v["channels"], len(self.classes), self.mean, self.std, v["dropout"], v["batch-size"], v["momentum"]
+            v["image-size"], v["channels"], len(self.classes), self.mean, self.std, v["dropout"], v["batch-size"], v["momentum"], v["proximal-mu"]
         )
 
     @property

@@ -33,6 +33,7 @@ class Spec:
     dropout: float = 0.2
     batch_size: int = 16
     momentum: float = 0.9
+    proximal_mu: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def prior_shift(local: np.ndarray, total: np.ndarray) -> np.ndarray:
 class Trainer:
     """One model and one optimiser, reused over rounds; every call brings its own weights.
 
-    The training step is SGD with Nesterov momentum on the cross-entropy, its momentum fresh in each call. Steps are
-    traced once: batches have one shape, the last one filled up with images of weight 0.
+    The training step is SGD with Nesterov momentum on the cross-entropy, its momentum fresh in each call; with
+    `proximal_mu` the loss has a term of FedProx, mu/2 |w - w0|^2, where w0 are the weights that training began with
+    (Li et al., 2018, https://arxiv.org/abs/1812.06127). Steps are traced once: batches have one shape, the last one filled up with images of weight 0.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -124,6 +126,8 @@ class Trainer:
         self._optimizer = optimizer = keras.optimizers.SGD(0.0, momentum=spec.momentum, nesterov=spec.momentum > 0)
         optimizer.build(model.trainable_variables)
         self._dropout = model.get_layer("dropout").seed_generator if spec.dropout else None  # Keras makes none for rate 0
+        mu = spec.proximal_mu
+        self._anchors = anchors = [tf.Variable(tf.zeros_like(v), trainable=False) for v in model.trainable_variables] if mu else []
         self._sums = sums = tf.Variable(tf.zeros(2), trainable=False)  # of the epoch: loss, correct
         side, size = spec.image_size, spec.batch_size
         images = tf.TensorSpec((size, side, side, spec.channels), tf.uint8)
@@ -138,7 +142,10 @@ class Trainer:
                 logits = model(x, training=True)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits + shift) * weight
                 loss = tf.reduce_sum(losses) / tf.reduce_sum(weight)
-            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            if mu:
+                gradients = [g + mu * (v - anchor) for g, v, anchor in zip(gradients, model.trainable_variables, anchors, strict=True)]
+            optimizer.apply(gradients, model.trainable_variables)
             correct = tf.cast(tf.argmax(logits, 1, tf.int32) == y, tf.float32)
             sums.assign_add(tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct * weight)]))
 
@@ -189,6 +196,8 @@ class Trainer:
 
         spec, n = self.spec, len(y)
         self._set_weights(weights)
+        for anchor, variable in zip(self._anchors, self.model.trainable_variables, strict=False):  # none without proximal_mu
+            anchor.assign(variable)
         self._optimizer.learning_rate.assign(learning_rate)
         self._rest()
         if self._dropout:

@@ -57,6 +57,19 @@ def test_it_learns(trainer: Trainer, start: np.ndarray) -> None:
     assert fit.accuracy > 0.8
 
 
+def test_the_proximal_term_pulls_towards_the_weights_that_training_began_with(start: np.ndarray) -> None:
+    x, y = images(8)  # one batch: its gradient is the same in any order
+    rate, mu = 0.05, 2.0
+    plain, held = (Trainer(Spec(28, 1, 3, (0.4,), (0.3,), dropout=0.0, batch_size=8, momentum=0.0, proximal_mu=value)) for value in (0.0, mu))
+    step = plain.train(start, x, y, learning_rate=rate, augment=False).weights
+    two = plain.train(start, x, y, learning_rate=rate, epochs=2, augment=False).weights
+    for _ in range(2):  # the second time it is another model's anchor that has to be replaced
+        held.train(step, x, y, learning_rate=rate, augment=False)
+        both = held.train(start, x, y, learning_rate=rate, epochs=2, augment=False).weights
+        np.testing.assert_allclose(both, two - rate * mu * (step - start), atol=2e-5)
+    assert np.abs(both - two).max() > 1e-3 and held.traces == 2  # of the step and of the evaluation
+
+
 def test_no_retracing_whatever_comes(trainer: Trainer, start: np.ndarray) -> None:
     x, y = images(30)
     trainer.train(start, x, y, learning_rate=0.05)
