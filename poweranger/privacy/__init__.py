@@ -1,0 +1,1 @@
+"""What may leave a site, and how it is protected: the declared list, differential privacy, secure aggregation."""
