@@ -15,7 +15,7 @@ import numpy as np
 from poweranger.client import cache, decode, split, synthetic
 from poweranger.client.folder import ImageFile, report_unreadable, scan, shown
 from poweranger.client.npz import Npz
-from poweranger.errors import UserError
+from poweranger.errors import UserError, run_program
 
 Log = Callable[[str], None]
 
@@ -168,7 +168,7 @@ def _load(data_dir: str | None, wanted: _Wanted) -> SiteData:
 
 def _load_folder(data_dir: str, wanted: _Wanted) -> SiteData:
     folder = scan(data_dir, wanted.log)
-    _check_classes(data_dir, folder.classes, folder.unreadable)
+    check_classes(data_dir, folder.classes, folder.unreadable)
     labels = np.array([file.label for file in folder.files], dtype=np.int32)
     share = wanted.share([file.content for file in folder.files], labels)
     files, y = [folder.files[row] for row in share], labels[share]
@@ -186,11 +186,11 @@ def _load_folder(data_dir: str, wanted: _Wanted) -> SiteData:
     if wanted.partition is None:
         used, y[usable] = np.unique(y[usable], return_inverse=True)
         classes = [classes[label] for label in used]
-        _check_classes(data_dir, classes, unreadable)
+        check_classes(data_dir, classes, unreadable)
         if not wanted.channels and not any(file.colour for file, good in zip(files, usable, strict=True) if good):
             x, channels = x[..., :1], 1  # what made it colour was broken: all channels are alike
     elif not classes:
-        _check_classes(data_dir, classes, unreadable)
+        check_classes(data_dir, classes, unreadable)
 
     validation = np.zeros(len(y), dtype=bool)
     contents = [file.content for file, good in zip(files, usable, strict=True) if good]
@@ -260,7 +260,8 @@ def _part(x: np.ndarray, y: np.ndarray, train: np.ndarray, validation: np.ndarra
     return Images(x[:count], y[order[:count]]), Images(x[count:end], y[order[count:end]])
 
 
-def _check_classes(data_dir: str, classes: list[str], unreadable: list[tuple[str, str]]) -> None:
+def check_classes(data_dir: str, classes: list[str], unreadable: list[tuple[str, str]]) -> None:
+    """Refuse, as a `UserError`, what holds no usable image or only one class of them."""
     if not classes:
         first = f" (the first of {len(unreadable)}: {shown(unreadable[0][0])}: {unreadable[0][1]})" if unreadable else ""
         raise UserError(f"{shown(data_dir)} holds no usable image{first}: put PNG, JPEG, BMP, GIF, TIFF or DICOM files into "
@@ -268,3 +269,9 @@ def _check_classes(data_dir: str, classes: list[str], unreadable: list[tuple[str
     if len(classes) == 1:
         raise UserError(f"{shown(data_dir)} has usable images of one class only ({classes[0]}): a classifier needs two or "
                         f"more class folders")
+
+
+if __name__ == "__main__":
+    from poweranger.client.describe import main
+
+    run_program("data_loader", main)
