@@ -38,6 +38,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # file name -> its fixed first columns
     "eval_client_metrics": ("round", "client_id", "num_examples", "loss"),
     "participation": ("round", "phase", "client_id", "outcome", "seconds", "reason"),
     "confusion": ("round", "true_class"),
+    "class_metrics": ("round", "class", "images"),
 }
 STATE = "strategy"  # models/strategy_NNN.npz: what the strategy keeps between rounds
 MORE_IS_BETTER = {"accuracy", "balanced", "sensitivity", "specificity", "auc", "average"}

@@ -112,6 +112,7 @@ KEYS: tuple[Key, ...] = (
     Key("local-epochs", 1, "Passes over its own images that a client makes in a round", 1, 1000, reader="clients"),
     Key("batch-size", 16, "Images a training step; less needs less memory", 1, 4096, reader="clients"),
     Key("image-size", 96, "Side of the square, in pixels, that every image is brought to", 16, 1024, environment="IMAGE_SIZE", reader="clients"),
+    Key("wanted-sensitivity", 0.95, "Share of a class that shall be found: class_metrics.csv has the threshold for it and the specificity there", 0.01, 1),
     Key("verbose", 0, "How much is logged: 0 a line a round, 1 also each client's answer, 2 also Flower's own log", 0, 2),
     Key("learning-rate", 0.05, "Peak learning rate of the clients' SGD", 0, 10, reader="clients"),
     Key("lr-schedule", "cosine", "Learning rate over the rounds: down to 2 % along a cosine, always the same, or a tenth of it after half and again after three quarters of the rounds", choices=("cosine", "constant", "step")),

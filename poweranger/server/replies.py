@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from flwr.app import Message, MetricRecord
 
-from poweranger.messages import ARRAYS, CONFUSION, METRICS, NUM_EXAMPLES, unpack
+from poweranger.counts import Counts, decode
+from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, unpack
 
 
 class Unusable(ValueError):
@@ -22,12 +23,12 @@ class Figures:
     Attributes
     ----------
     metrics : scalars by column name; a value may be NaN (it is then left out of the mean).
-    confusion : (C, C) counts, true by predicted class; None when the client sent none.
+    counts : as `counts.shapes` has them, those that the client sent.
     """
 
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
-    confusion: np.ndarray | None = None
+    counts: Counts = field(default_factory=dict)
 
 
 def read_weights(reply: Message, size: int) -> np.ndarray:
@@ -56,7 +57,7 @@ def read_figures(reply: Message, num_classes: int) -> Figures:
     Raises
     ------
     Unusable
-        When the number of examples is missing, zero or no number, or the confusion counts do not fit the classes.
+        When the number of examples is missing, zero or no number, or the counts do not fit it or the classes.
     """
     record: Any = reply.content.metric_records.get(METRICS, MetricRecord())
     count = record.get(NUM_EXAMPLES)
@@ -64,13 +65,9 @@ def read_figures(reply: Message, num_classes: int) -> Figures:
         raise Unusable(f"it sent no usable {NUM_EXAMPLES} ({count!r})")
     if count == 0:
         raise Unusable("it used 0 examples")
-    figures = Figures(int(count))
-    for name, value in record.items():
-        if name == CONFUSION:
-            counts = np.asarray(value)
-            if counts.shape != (num_classes**2,) or (counts < 0).any():
-                raise Unusable(f"its confusion counts do not fit {num_classes} classes")
-            figures.confusion = counts.reshape(num_classes, num_classes)
-        elif name != NUM_EXAMPLES and not isinstance(value, list):
-            figures.metrics[name.replace("-", "_")] = float(value)
-    return figures
+    try:
+        counts = decode(record, num_classes, int(count))
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    scalars = {name: value for name, value in record.items() if name != NUM_EXAMPLES and not isinstance(value, list)}
+    return Figures(int(count), {name.replace("-", "_"): float(value) for name, value in scalars.items()}, counts)

@@ -26,16 +26,18 @@ class Session:
     shapes: list[tuple[int, ...]]
     log: Callable[[str], None]
     first_round: int = 1
+    absent: list[str] = field(default_factory=list)  # classes without validation images in the last round
     last: dict[str, Any] = field(default_factory=dict)  # figures of the last complete round, and the seconds left then
 
 
 @dataclass
 class Round:
-    """One round as it goes: its table rows, who answered, the figures for the progress line, and why it gave no model."""
+    """One round as it goes: its table rows, who answered, the figures for the progress line and the worst site of each, and why it gave no model."""
 
     number: int
     rows: dict[str, list[Row]] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    worst: dict[str, str] = field(default_factory=dict)
     fitted: str = "0/0"
     failure: str = ""
     start: float = field(default_factory=time.monotonic)

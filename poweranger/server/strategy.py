@@ -15,14 +15,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from poweranger.errors import RunFailed
-from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack, split_flat, unpack
+from poweranger.messages import ARRAYS, CONFUSION, METRICS, NUM_EXAMPLES, pack, split_flat, unpack
 from poweranger.notify import notify
 from poweranger.results import EVAL, FIT
 from poweranger.run_config import KEYS, answers_needed
 from poweranger.server.exchange import Answer
+from poweranger.server.figures import PER_SITE, absent, apart, class_rows, evaluation_metrics, merge
 from poweranger.server.replies import Figures, Unusable, read_figures, read_weights
 from poweranger.server.session import Round, Session
-from poweranger.server.utils import class_metrics, learning_rate, sample, spell_seconds, weighted_means
+from poweranger.server.utils import learning_rate, sample, spell_seconds, weighted_means
 
 PLAIN = ("round", "client_id", "num_examples", "seconds")  # columns that are no metric of the model
 
@@ -138,6 +139,7 @@ class Saveable(Strategy):
             return None
         rows = [{"num_examples": f.num_examples, **f.metrics} for f in figures.values()]
         current.figures = weighted_means(rows, PLAIN)
+        current.figures |= apart(current.rows.get("fit_client_metrics", ()), PLAIN)[0]
         current.add("fit_metrics", **current.figures)
         return fitted
 
@@ -146,7 +148,7 @@ class Saveable(Strategy):
         before = self.state()
         fitted, _ = self.aggregate_train(number, replies)
         flat = None if fitted is None else unpack(fitted)
-        if fitted is None or flat is None or not np.isfinite(flat).all():
+        if fitted is None or flat is None or not all(np.isfinite(array).all() for array in (flat, *self.state().values())):
             self.restore(before)
             return None
         return fitted if all(array.dtype == "float32" for array in fitted.values()) else pack([flat])
@@ -163,13 +165,19 @@ class Saveable(Strategy):
             self.session.log(f"round {current.number}: no usable evaluation: participation.csv names the reasons")
             return {}
         found = weighted_means([{"num_examples": f.num_examples, **f.metrics} for f in figures.values()], PLAIN)
-        counts = [f.confusion for f in figures.values() if f.confusion is not None]
-        classes = self.session.federation.classes
-        if len(counts) == len(figures):  # exact, not averaged
-            total = np.sum(counts, axis=0)
-            found |= class_metrics(total, classes)
-            for name, row in zip(classes, total.tolist(), strict=True):
+        counts, classes = merge([f.counts for f in figures.values()]), self.session.federation.classes
+        found |= evaluation_metrics(counts, classes)
+        far, current.worst = apart(current.rows.get("eval_client_metrics", ()), PLAIN)
+        found |= far
+        if CONFUSION in counts:
+            for name, row in zip(classes, counts[CONFUSION].tolist(), strict=True):
                 current.add("confusion", true_class=name, **{f"predicted_{other}": n for other, n in zip(classes, row, strict=True)})
+        for values in class_rows(counts, classes, self.session.config["wanted-sensitivity"]):
+            current.add("class_metrics", **values)
+        if (missing := absent(counts, classes)) != self.session.absent:
+            self.session.absent = missing
+            if missing:
+                self.session.log(f"round {current.number}: no validation image of {', '.join(missing)}: figures over the classes are of the others only")
         current.figures |= found
         current.add("eval_metrics", **{"loss": None, **found})
         return found
@@ -241,9 +249,8 @@ class Saveable(Strategy):
             return
         metrics: dict[str, Any] = dict(figures.metrics)
         if phase == EVAL:
-            if figures.confusion is not None:
-                exact = class_metrics(figures.confusion, self.session.federation.classes)
-                metrics |= {name: exact[name] for name in ("accuracy", "balanced_accuracy") if name in exact}
+            exact = evaluation_metrics(figures.counts, self.session.federation.classes)
+            metrics |= {name: exact[name] for name in PER_SITE if name in exact}
             metrics = {"loss": metrics.pop("loss", None), **metrics}
         current.add(f"{phase}_client_metrics", client_id=answer.client_id, num_examples=figures.num_examples, **metrics)
 
@@ -262,14 +269,16 @@ class Saveable(Strategy):
         session.run.commit_round(number, current.rows, weights, self.state(), best)
         seconds = time.monotonic() - current.start
         left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
-        parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy") if name in current.figures]
+        parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy", "auc") if name in current.figures]
+        if site := current.worst.get("accuracy"):
+            parts.append(f"least accurate {site} {current.figures['accuracy_worst']:.3f}")
         if arrays is None:
             parts = [f"FAILED: {current.failure}"]
         parts += ["best so far"] * bool(best) + [f"clients {current.fitted}", spell_seconds(seconds)]
         if number < rounds:
             parts.append(f"about {spell_seconds(left)} left")
         session.log(f"round {number}/{rounds}  " + "  ".join(parts))
-        session.last = {"seconds_left": round(left, 1), "best": session.best.entry(), **current.figures}
+        session.last = {"seconds_left": round(left, 1), "best": session.best.entry(), "worst": current.worst, **current.figures}
         self.report("saved", number)
 
     def report(self, phase: str, number: int, **values: Any) -> None:
