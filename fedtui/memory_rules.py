@@ -8,7 +8,7 @@ from typing import Any
 from poweranger.errors import UserError
 
 LEAST_RESERVE_MB, RESERVE_SHARE, MOST_SHARE = 512.0, 0.05, 0.25
-MEMORY_KEYS: dict[str, type] = {
+MEMORY_KEYS: dict[str, Any] = {
     "guard": bool, "dry-run": bool, "auto-return": bool, "reserve-mb": int,
     "warn-at": float, "stop-at": float, "stop-now-at": float, "kill-at": float,
 }  # fmt: skip

@@ -47,6 +47,7 @@ class Roster:
     idle_exit_s : seconds with nothing running and nobody attached after which the daemon ends.
     log_mb, log_keep : a log is rotated at this size in MB; so many old ones stay.
     stop_grace_s : seconds between SIGTERM and SIGKILL.
+    client_host : clients may be forked from one process that has TensorFlow loaded.
     memory : what the memory guard may do.
     """
 
@@ -56,6 +57,7 @@ class Roster:
     log_mb: int = 50
     log_keep: int = 3
     stop_grace_s: float = 5.0
+    client_host: bool = True
     memory: MemoryRules = field(default_factory=MemoryRules)
 
     @property
@@ -115,7 +117,7 @@ def read_roster(document: Mapping[str, Any], root: Path) -> Roster:
     """
     table = _table(_table(document, "tool", ""), "fedtui", "tool.")
     where = "[tool.fedtui]"
-    _refuse_unknown(table, ("server-address", "clients", "idle-exit", "log-mb", "log-keep", "stop-grace", "memory"), where)
+    _refuse_unknown(table, ("server-address", "clients", "idle-exit", "log-mb", "log-keep", "stop-grace", "client-host", "memory"), where)
     values: dict[str, Any] = {}
     if "server-address" in table:
         values["server_address"] = check_address(table["server-address"])
@@ -127,6 +129,9 @@ def read_roster(document: Mapping[str, Any], root: Path) -> Roster:
     ):
         if key in table:
             values[name] = _number(table[key], kind, low, high, f"{where} {key}")
+    values["client_host"] = table.get("client-host", True)
+    if not isinstance(values["client_host"], bool):
+        raise UserError(f"{where} client-host = {values['client_host']!r} is not allowed: it takes true or false")
     memory = _table(table, "memory", "tool.fedtui.")
     _refuse_unknown(memory, tuple(MEMORY_KEYS), "[tool.fedtui.memory]")
     values["memory"] = read_rules(memory)

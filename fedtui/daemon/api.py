@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fedtui.daemon import measure, progress
+from fedtui.daemon import progress
 from fedtui.daemon.commands import RunWish
 from fedtui.daemon.keeper import Keeper
 from fedtui.daemon.supervisor import Refused, Supervisor, UnknownProcess
@@ -21,6 +21,7 @@ from poweranger.errors import UserError
 
 BODY_BYTES = 1 << 16
 LOG_BYTES = 1 << 20  # the most that one answer carries
+HISTORY = 100  # decisions of the memory guard in an answer
 ACTIONS = ("start", "stop", "restart", "kill")
 
 Info = Callable[[], dict[str, Any]]
@@ -77,7 +78,12 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
 
     async def get_memory(_: Request) -> Any:
         keeper.measure()
-        return {"machine": measure.machine(), "processes": [memory(process) for process in supervisor.listed() if process.live]}
+        guard = supervisor.guard
+        processes = [memory(process) | guard.needs(process) for process in supervisor.listed() if process.live]
+        return {"machine": guard.reading.to_json(), "processes": processes, "guard": guard.to_json()}
+
+    async def get_memory_history(request: Request) -> Any:
+        return supervisor.guard.history.last(max(_number(request, "limit", HISTORY), 1))
 
     async def get_progress(_: Request) -> Any:
         return progress.read(supervisor.project.results)
@@ -121,6 +127,7 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
             route("/v1/simulate", simulate, "POST"),
             route("/v1/logs/{name}", get_log),
             route("/v1/memory", get_memory),
+            route("/v1/memory/history", get_memory_history),
             route("/v1/progress", get_progress),
             route("/v1/events", get_events),
             route("/v1/shutdown", shutdown, "POST"),

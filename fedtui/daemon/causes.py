@@ -28,7 +28,6 @@ class Facts:
     lines : its last log lines, oldest first.
     oom_kill : the kernel has just killed a process for want of memory.
     rss_mb : the memory it was last seen with.
-    guard : why our memory guard killed it, if it did.
     """
 
     exit_code: int | None
@@ -36,13 +35,10 @@ class Facts:
     lines: Sequence[str] = ()
     oom_kill: bool = False
     rss_mb: float | None = None
-    guard: str = ""
 
 
 def explain(facts: Facts, port_holder: Callable[[], str] = lambda: "") -> str:
     """The cause in words. `port_holder` says who listens on the port ("nginx, pid 12"), asked only when that matters."""
-    if facts.guard:
-        return f"killed by the memory guard: {facts.guard}"
     text = "\n".join(facts.lines)
     if facts.signal == signal.SIGKILL and facts.oom_kill:
         used = f" (it used {facts.rss_mb:.0f} MB)" if facts.rss_mb else ""

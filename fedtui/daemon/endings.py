@@ -15,9 +15,7 @@ def judge(process: Process, project: Project, roster: Roster, oom: OomKills) -> 
         return _by_what_it_left(process, project)
     if record.exit_code == 0:
         return ""
-    facts = causes.Facts(
-        record.exit_code, record.signal, record.last_lines, oom_kill=oom.lately(), rss_mb=process.usage.rss_mb, guard=process.guard
-    )
+    facts = causes.Facts(record.exit_code, record.signal, record.last_lines, oom_kill=oom.lately(), rss_mb=process.usage.rss_mb)
     return causes.explain(facts, lambda: str(port.holder(roster.host, roster.port) or ""))
 
 

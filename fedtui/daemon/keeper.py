@@ -1,4 +1,4 @@
-"""What the daemon does by the clock: measures, rotates logs, tells progress, ends itself when it is not needed."""
+"""What the daemon does by the clock: measures, lets the memory guard look, rotates logs, tells progress, ends itself when it is not needed."""
 from __future__ import annotations
 
 import asyncio
@@ -12,7 +12,7 @@ from fedtui.daemon.process import Process
 from fedtui.daemon.supervisor import Supervisor
 
 TICK_S = 1.0
-MEASURE_EVERY = 5  # ticks
+LOOK_EVERY = 5  # ticks
 
 
 class Keeper:
@@ -43,34 +43,37 @@ class Keeper:
     def _tick(self, number: int) -> None:
         self._rotate()
         self._tell_progress()
-        if number % MEASURE_EVERY == 0:
+        if number % LOOK_EVERY == 0:
             self._supervisor.oom.tick()
-            self.measure()
-            self._measure_one(number // MEASURE_EVERY)
+            self._look_through()
             self._supervisor.save()
+            self._supervisor.guard.save()
+        self.measure()
+        self._supervisor.guard.tick()
         if self._supervisor.active or self._supervisor.broadcast.attached:
             self.used()
         elif time.monotonic() - self._last_use >= self._supervisor.last_roster.idle_exit_s:
             self._idle()
 
     def measure(self) -> None:
-        """Take CPU and RSS of all, unless that was done within the last second; PSS of what has changed much since."""
+        """Take CPU and RSS of all, unless that was done within the last second, and PSS of one: reading it costs milliseconds."""
         live = self._live()
-        if time.monotonic() - self._measured < 1 and all(process.usage.rss_mb is not None for process in live):
+        if time.monotonic() - self._measured < TICK_S / 2 and all(process.usage.rss_mb is not None for process in live):
             return
         self._measured = time.monotonic()
-        stats = proc.every()
         for process in live:
-            tree = process.tree(stats)
-            process.usage.sample(stats[ident.pid] for ident in tree)
-            if process.usage.outdated:
-                process.usage.measure(ident.pid for ident in tree)
+            process.usage.sample(process.known())
+        due = max(live, key=lambda process: process.usage.due, default=None)
+        for process in live:
+            if (process.usage.pss_mb is None and not process.usage.refused) or (process is due and process.usage.due >= 0):
+                process.usage.measure(stat.ident.pid for stat in process.known())
 
-    def _measure_one(self, turn: int) -> None:
-        """PSS of one process at a time: reading it costs milliseconds."""
+    def _look_through(self) -> None:
+        """Find what the processes have started since."""
         if live := self._live():
-            process = live[turn % len(live)]
-            process.usage.measure(ident.pid for ident in process.tree(proc.every()))
+            stats = proc.every()
+            for process in live:
+                process.tree(stats)
 
     def _live(self) -> list[Process]:
         return [process for process in self._supervisor.table.values() if process.live]

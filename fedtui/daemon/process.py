@@ -14,6 +14,7 @@ from fedtui.daemon import proc
 from fedtui.daemon.commands import MARK
 from fedtui.daemon.logfile import LogFile
 from fedtui.daemon.measure import Usage
+from fedtui.daemon.oom import exposed
 from fedtui.daemon.proc import Ident, Stat
 from fedtui.daemon.state import LIVE, Record, State
 
@@ -38,7 +39,6 @@ class Process:
         self.usage = Usage()
         self.lock = asyncio.Lock()  # held by whoever starts or stops it
         self.ran_s = 0.0  # how long it lived last time
-        self.guard = ""  # why the memory guard kills it
         self._changed, self._ended = changed, ended
         self._known: set[Ident] = set()
         self._child: subprocess.Popen[bytes] | None = None
@@ -67,21 +67,22 @@ class Process:
         """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log."""
         self.become(
             State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0,
-            started=time.time(),
+            started=time.time(), waits_for="",
         )
         try:
             log = self.log.open_for_writing()
             try:
-                self._child = subprocess.Popen(
-                    command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True, umask=0o077,
-                )
+                with exposed() if self.record.role == "client" else contextlib.nullcontext():
+                    self._child = subprocess.Popen(
+                        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        start_new_session=True, umask=0o077,
+                    )
             finally:
                 os.close(log)
         except OSError as error:
             self.become(State.FAILED, wanted=False, cause=f"it could not be started: {error.strerror}: {error.filename or command[0]}")
             return
-        self._adopted, self.guard, self.usage = False, "", Usage()
+        self._adopted, self.usage = False, Usage()
         ident = proc.identify(self._child.pid)
         if ident and self._observe(ident):
             self.become(State.STARTING, pid=ident.pid, start=ident.start)
@@ -128,6 +129,11 @@ class Process:
         self._known = proc.family(stats, [*roots, *self._known])
         return self._known
 
+    def known(self) -> list[Stat]:
+        """The present stats of what was its tree when that was last looked through: cheap."""
+        stats = (proc.read_stat(ident.pid) for ident in self._known)
+        return [stat for stat in stats if stat and stat.ident in self._known]
+
     def members(self) -> set[Ident]:
         """All there is of it now, also what has left its tree for a session and a parent of its own."""
         stats = proc.every()
@@ -145,6 +151,12 @@ class Process:
         await self._over.wait()
         if killed and grace:
             self.become(self.record.state, cause=f"did not end within {grace:g} s of SIGTERM and was killed")
+
+    async def finish(self) -> None:
+        """Ask the living process to end once it has sent what it works on, however long that takes."""
+        self.become(State.STOPPING, wanted=False)
+        proc.send(Ident(self.record.pid, self.record.start), signal.SIGUSR1)
+        await self._over.wait()
 
     async def sweep(self, grace: float) -> tuple[set[Ident], set[Ident]]:
         """End all there is of it, also what a dead one has left behind; returns what `proc.end` does."""
@@ -202,7 +214,10 @@ class Process:
         record.last_lines = self.log.last_lines(LAST_LINES)
         self._over.set()
         if record.state is State.STOPPING:
-            self.become(State.STOPPED, pid=0, reason="")
+            if record.waits_for:
+                self.become(State.HELD, pid=0)
+            else:
+                self.become(State.STOPPED, pid=0, reason="")
         else:
             self._ended(self)
 

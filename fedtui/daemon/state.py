@@ -42,8 +42,12 @@ class Record:
     exit_code : 128 + N when signal N ended it.
     log_base : bytes that rotation has taken out of the log so far: an offset in the log plus this never goes back.
     log_start : where in the log, so counted, the present start's output begins.
+    via, via_reason : a client's: "host" when it was forked from the client host, else "process" and why.
+    gpu : the cards it was given.
     held, cutting : a rotation holds the process still just now, and takes so many bytes out of its log.
     options : what it was started with, for a restart.
+    waits_for : what it is held for: the `server`, `memory` for its start, or a `return` after the memory guard stopped it;
+        the latter also while that stop is under way.
     """
 
     name: str
@@ -62,9 +66,13 @@ class Record:
     last_lines: list[str] = field(default_factory=list)
     log_base: int = 0
     log_start: int = 0
+    via: str = ""
+    via_reason: str = ""
+    gpu: str = ""
     held: bool = False
     cutting: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    waits_for: str = ""
 
 
 def new_record(name: str) -> Record:

@@ -9,6 +9,7 @@ from typing import Any
 from fedtui.daemon import adoption, endings, port, state
 from fedtui.daemon.commands import Commands, RunWish, environment, federation
 from fedtui.daemon.events import Broadcast
+from fedtui.daemon.guard.guard import Guard
 from fedtui.daemon.measure import OomKills
 from fedtui.daemon.notes import Notes, about_synthetic
 from fedtui.daemon.process import Process
@@ -44,12 +45,15 @@ class Supervisor:
         self._saved: dict[str, State] = {}
         self._telling: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._restarts = Restarts(self._start_again)
+        self._restarts = Restarts(self.start_again)
+        self.guard = Guard(self)
 
     def begin(self) -> None:
         """Take over what an earlier daemon left."""
         for process in adoption.take_over(self.project, self.roster(), self.add):
-            if process.record.state is State.STOPPING:  # what that daemon had begun
+            if process.record.state is State.STOPPING and process.record.waits_for:  # what that daemon had begun
+                self._spawn_task(self._relieve(process, "finish"))
+            elif process.record.state is State.STOPPING:
                 self._spawn_task(self._stop(process))
             elif process.record.state is State.BACKOFF:
                 self._restarts.schedule(process)
@@ -121,6 +125,9 @@ class Supervisor:
         roster = self.last_roster = self.project.roster()
         clients = roster.made_up(count or 2) if synthetic else roster.effective(count)
         notes = about_synthetic(roster, clients)
+        if not force:
+            wish, more = self.guard.plan(wish, clients)
+            notes += more
         if roster.server_local:
             server = self.find(SERVER)
             async with server.lock:
@@ -162,8 +169,27 @@ class Supervisor:
     async def kill(self, name: str) -> Process:
         """SIGKILL at once, also in the middle of a stop."""
         process = self.find(name)
+        process.record.waits_for = ""
         await (process.stop(0) if process.live else self._stop(process))
         return process
+
+    def relieve(self, process: Process, action: str, reason: str, comes_back: bool) -> None:
+        """End a client for want of memory: `finish` lets it send what it works on, `stop` does not, `kill` does not ask."""
+        process.record.waits_for = "return" if comes_back else ""
+        process.record.reason, process.record.cause = (reason, "") if comes_back else ("", reason)
+        self._spawn_task(self._relieve(process, action))
+
+    async def _relieve(self, process: Process, action: str) -> None:
+        if process.live:
+            await (process.finish() if action == "finish" else process.stop(0 if action == "kill" else self.last_roster.stop_grace_s))
+        await self._clear_up(process)
+
+    def start_again(self, process: Process) -> None:
+        """Start what was held or has failed; what is wrong becomes its cause."""
+        try:
+            self._start(process)
+        except UserError as error:
+            process.become(State.FAILED, cause=str(error), reason="")
 
     async def down(self) -> None:
         """Stop everything: the clients first, then the server."""
@@ -221,7 +247,10 @@ class Supervisor:
         """Start a client, or withhold its start until the server that is just starting is ready."""
         server = self.table.get(SERVER)
         if server and server.record.state is State.STARTING and not force:
-            process.become(State.HELD, wanted=True, reason="waits for the server to be ready", cause="")
+            process.become(State.HELD, wanted=True, reason="waits for the server to be ready", cause="", waits_for="server")
+            return
+        if reason := "" if force else self.guard.refusal(process):
+            process.become(State.HELD, wanted=True, reason=reason, cause="", waits_for="memory")
             return
         roster = self.project.roster()
         client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
@@ -233,7 +262,7 @@ class Supervisor:
         self.save()  # at once: a daemon that is killed now leaves a process that the next one must find
 
     async def _stop(self, process: Process) -> None:
-        process.record.wanted = False
+        process.record.wanted, process.record.waits_for = False, ""
         async with process.lock:
             self._restarts.cancel(process)
             if process.live:
@@ -257,12 +286,6 @@ class Supervisor:
             if record.state is State.FAILED and record.role == "client" and record.wanted and record.exit_code != 2:
                 self._restarts.schedule(process)
 
-    def _start_again(self, process: Process) -> None:
-        try:
-            self._start(process)
-        except UserError as error:
-            process.become(State.FAILED, cause=str(error), reason="")
-
     def _changed(self, name: str) -> None:
         """A new state is saved and told at once, a new status soon."""
         self._touched.add(name)
@@ -285,12 +308,12 @@ class Supervisor:
     def _server_changed(self) -> None:
         """Start the clients that waited for the server, or send them home."""
         server = self.table.get(SERVER)
-        held = [process for process in self.table.values() if process.record.state is State.HELD]
+        held = [process for process in self.table.values() if process.record.state is State.HELD and process.record.waits_for == "server"]
         if not held or (server and server.record.state is State.STARTING):
             return
         for process in held:
             if server and server.record.state in (State.READY, State.RUNNING):
-                self._start_again(process)
+                self.start_again(process)
             else:
                 process.become(State.STOPPED, wanted=False, reason="", cause="not started: the server did not become ready")
 

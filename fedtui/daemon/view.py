@@ -26,7 +26,11 @@ def view(process: Process) -> dict[str, Any]:
         "rss_mb": usage.rss_mb if live else None,
         "pss_mb": usage.pss_mb if live else None,
         "started": iso(record.started),
+        "via": record.via,
+        "via_reason": record.via_reason,
+        "gpu": record.gpu,
         "reason": record.reason,
+        "waits_for": record.waits_for if record.state is State.HELD else "",
         "log": str(process.log.path),
         "restart_policy": "on-failure" if record.role == "client" else "no",
     }
@@ -43,7 +47,10 @@ def failure(process: Process) -> dict[str, Any] | None:
 def memory(process: Process) -> dict[str, Any]:
     """What a process with its descendants uses; `uss_mb` is what ending it would free."""
     usage = process.usage
-    return {"name": process.record.name, "rss_mb": usage.rss_mb, "pss_mb": usage.pss_mb, "uss_mb": usage.uss_mb, "swap_mb": usage.swap_mb}
+    return {
+        "name": process.record.name, "rss_mb": usage.rss_mb, "pss_mb": usage.pss_mb, "uss_mb": usage.uss_mb, "swap_mb": usage.swap_mb,
+        "pss_refused": usage.refused,
+    }  # fmt: skip
 
 
 def iso(seconds: float) -> str | None:

@@ -23,7 +23,6 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "x.py", line 1, in f'
     [
         (Facts(None, signal.SIGKILL, oom_kill=True, rss_mb=812.4), "ran out of memory (it used 812 MB)"),
         (Facts(None, signal.SIGKILL), "ended from outside by SIGKILL"),
-        (Facts(None, signal.SIGKILL, guard="the machine had 200 MB left"), "memory guard: the machine had 200 MB left"),
         (Facts(None, signal.SIGSEGV), "crashed with SIGSEGV"),
         (Facts(1, lines=["E0 CUDA_ERROR_OUT_OF_MEMORY: out of memory", *TRACEBACK]), "GPU ran out of memory"),
         (Facts(4, lines=["OSError: [Errno 98] Address already in use"]), "in use by pid 7 (nginx)"),

@@ -1,0 +1,48 @@
+"""Every decision of the guard as a line of `memory-guard.jsonl`, which only grows."""
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+TAIL_BYTES = 1 << 18  # the most that is read back
+
+
+class History:
+    """Appends decisions and reads back the last ones."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """A line, whole or not at all. Raises OSError."""
+        line = json.dumps(entry).encode() + b"\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if os.write(descriptor, line) < len(line):  # the disk is full
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        finally:
+            os.close(descriptor)
+
+    def last(self, count: int) -> list[dict[str, Any]]:
+        """The last `count` decisions, oldest first; a line cut off by a crash is left out."""
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - TAIL_BYTES, 0))
+                lines = file.read().split(b"\n")
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
+        return found[-count:]
