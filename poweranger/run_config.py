@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from poweranger.errors import UserError
+from poweranger.privacy.rules import check_privacy
 
 Value = bool | int | float | str
 
@@ -109,6 +110,7 @@ KEYS: tuple[Key, ...] = (
     Key("min-fit-clients", 1, "Train with at least this many clients", 1, 10_000, environment="MIN_FIT_CLIENTS"),
     Key("min-evaluate-clients", 1, "Evaluate with at least this many clients", 1, 10_000, environment="MIN_EVAL_CLIENTS"),
     Key("min-available-clients", 1, "Start a round only when this many clients are connected", 1, 10_000, environment="MIN_AVAILABLE_CLIENTS"),
+    Key("start-clients", 0, "Wait for this many clients before the first round; 0 waits for min-available-clients", 0, 10_000),
     Key("local-epochs", 1, "Passes over its own images that a client makes in a round", 1, 1000, reader="clients"),
     Key("batch-size", 16, "Images a training step; less needs less memory", 1, 4096, reader="clients"),
     Key("image-size", 96, "Side of the square, in pixels, that every image is brought to", 16, 1024, environment="IMAGE_SIZE", reader="clients"),
@@ -138,6 +140,14 @@ KEYS: tuple[Key, ...] = (
     Key("round-grace", 2.0, "Once half of the clients have answered, the others get this many times the slowest one's seconds (at least 10 s) more; 0 waits until the deadline", 0, 1000),
     Key("client-wait", 0.0, "Seconds to wait for min-available-clients before giving up with exit code 3; 0 waits for ever", 0, 1e7),
     Key("max-failed-rounds", 3, "Rounds in a row without one usable answer after which the run fails", 1, 100_000),
+    Key("min-site-examples", 0, "Sites with fewer training images are refused, by themselves and by the server; a site's own MIN_SITE_EXAMPLES may be higher", 0, 10**9, environment="MIN_SITE_EXAMPLES", reader="clients"),
+    Key("dp", "off", "Differential privacy for each client: noise on the sum of the updates (central: the server is trusted), on each update before it is sent (local), or none (docs/privacy.md)", choices=("off", "central", "local"), reader="clients"),
+    Key("dp-noise-multiplier", 1.0, "With dp: standard deviation of the noise, as a multiple of dp-clip", 0, 1000, reader="clients"),
+    Key("dp-clip", 1.0, "With dp: L2 norm to which a client's update is clipped", 1e-6, 1e6, reader="clients"),
+    Key("dp-delta", 1e-5, "With dp: the delta at which epsilon is given; has to be below 1/clients", 1e-12, 0.1),
+    Key("dp-target-epsilon", 0.0, "With dp: the run ends before epsilon would exceed this; 0 sets no end", 0, 1e6),
+    Key("secure-aggregation", False, "The server sees only sums over the clients, of weights, counts and figures alike (docs/privacy.md)", reader="clients"),
+    Key("secagg-threshold", 0.6, "With secure-aggregation: share of a round's clients that has to stay to the end for the sum to be opened", 0.51, 1),
     Key("allow-mixed-data", False, "Let clients with synthetic images train together with clients that have real ones"),
     Key("strict-data", False, "Make an unusable DATA_DIR an error (exit code 2) instead of falling back to synthetic images", environment="STRICT_DATA", reader="site"),
     Key("synthetic-examples", 150, "Synthetic images a client makes when it has no data", 10, 100_000, reader="clients"),
@@ -234,6 +244,7 @@ def resolve(*layers: Mapping[str, object]) -> dict[str, Value]:
     needed = answers_needed(values)
     if values["min-fit-clients"] < needed:  # type: ignore[operator]
         raise UserError(f"strategy = {_toml(values['strategy'])} needs the answers of {needed} clients in every round: set min-fit-clients to {needed} or more")
+    check_privacy(values)
     names = class_names(values)
     if len(names) == 1 or len(set(names)) != len(names):
         raise UserError(f"classes = {_toml(values['classes'])} needs two or more different names")

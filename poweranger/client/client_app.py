@@ -28,12 +28,15 @@ from poweranger.counts import encode
 from poweranger.errors import UserError
 from poweranger.messages import ARRAYS, CONFIG, NUM_EXAMPLES, Site, metric_reply, pack, unpack
 from poweranger.notify import notify
+from poweranger.privacy.mods import MODS
+from poweranger.privacy.secagg_client import register
 from poweranger.run_config import find_key, from_environment
 from poweranger.server.model import build_model, weight_shapes
 
 MOST_SITES = 4  # kept in one process: in simulation several virtual clients pass through it
 
-app = ClientApp()
+app = ClientApp(mods=MODS)
+register(app)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def _client_id(context: Context) -> str:
 def _site_values(context: Context) -> dict[str, Any]:
     """The keys each site sets for itself: the node's configuration, else the environment, else the defaults."""
     environment = from_environment(os.environ)
-    names = ("strict-data", "cache-mb", "threads", "gpu-memory-mb")
+    names = ("strict-data", "cache-mb", "threads", "gpu-memory-mb", "min-site-examples")
     return {
         name: find_key(name).check(context.node_config.get(name, environment.get(name, find_key(name).default))) for name in names
     }
@@ -110,11 +113,19 @@ def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = Fal
             dirichlet_alpha=values["dirichlet-alpha"],
             log=functools.partial(_say, client_id),
         )
+        _check_size(client_id, data, max(values["min-site-examples"], own["min-site-examples"]))
         held = Held(settings, channels, stamp, data)
     _sites[client_id] = held
     while len(_sites) > MOST_SITES:
         del _sites[next(iter(_sites))]
     return held.data
+
+
+def _check_size(client_id: str, data: SiteData, least: int) -> None:
+    """Refuse to take part with too few training images to hide any of them; the server learns that, and not how many."""
+    if len(data.train.y) < least:
+        _say(client_id, f"NOT TAKING PART: {len(data.train.y)} training images, and min-site-examples = {least}")
+        raise UserError("it has fewer training images than min-site-examples asks for")
 
 
 def _stamp(data_dir: str | None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from poweranger.errors import UserError
 from poweranger.run_config import find_key
 
 T = TypeVar("T", int, float, str)
-SITE_KEYS = ("image-size", "channels", "validation-fraction", "seed", "synthetic-examples", "dirichlet-alpha")
+SITE_KEYS = ("image-size", "channels", "validation-fraction", "seed", "synthetic-examples", "dirichlet-alpha", "min-site-examples")
 TASK_KEYS = (
     *SITE_KEYS,
     "num-server-rounds", "learning-rate", "local-epochs", "batch-size", "momentum", "proximal-mu", "dropout", "augment", "prior-shift",

@@ -25,11 +25,11 @@ from flwr.common.secure_aggregation.secaggplus_utils import share_keys_plaintext
 
 from poweranger.counts import shapes
 from poweranger.privacy.declared import DECLARED
+from poweranger.privacy.rules import FEWEST
 
-__all__ = ["combine_shares", "create_shares"]
+__all__ = ["FEWEST", "combine_shares", "create_shares"]
 
 KEYS, SHARES, UNMASK = "query.secagg_keys", "query.secagg_shares", "query.secagg_unmask"
-FEWEST = 3  # clients of a phase: of two, each would know the other's part
 FRACTION_BITS = 30  # of a number that is no count: it is off by 2**-31 at the most, less than float32 rounds a weight
 CURVE = ec.SECP256R1()
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey

@@ -92,6 +92,8 @@ def why_not(site: Site, others: list[Site], config: Mapping[str, Any], federatio
         return f"{site.client_id} has {here} images ({site.synthetic_reason or 'DATA_DIR'}), the others do not: allow-mixed-data = true permits it"
     if site.num_train == 0:
         return f"{site.client_id} has no training image"
+    if site.num_train < config["min-site-examples"]:
+        return f"{site.client_id} has fewer training images than min-site-examples = {config['min-site-examples']} asks for"
     return ""
 
 
