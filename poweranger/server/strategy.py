@@ -146,7 +146,8 @@ class Saveable(Strategy):
     def combine(self, number: int, replies: list[Message]) -> ArrayRecord | None:
         """What the strategy makes of the replies, float32; None when it is not finite, and the strategy is as before."""
         before = self.state()
-        fitted, _ = self.aggregate_train(number, replies)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            fitted, _ = self.aggregate_train(number, replies)
         flat = None if fitted is None else unpack(fitted)
         if fitted is None or flat is None or not all(np.isfinite(array).all() for array in (flat, *self.state().values())):
             self.restore(before)
