@@ -48,7 +48,7 @@ def main() -> int:
     config["client-wait"] = config["client-wait"] or VIRTUAL_CLIENT_WAIT
     if options.supernodes < 1:
         raise UserError(f"--supernodes {options.supernodes} is not allowed: give 1 or more")
-    for name in ("min-available-clients", "min-fit-clients", "min-evaluate-clients"):
+    for name in ("min-available-clients", "start-clients", "min-fit-clients", "min-evaluate-clients"):
         if config[name] > options.supernodes:
             raise UserError(f"{name} = {config[name]} is more than there are virtual clients: give --supernodes {config[name]} or more")
     return simulate(root, config, options.supernodes, options.run_name)

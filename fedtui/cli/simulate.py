@@ -12,7 +12,7 @@ from fedtui.cli.up import READY_S
 from fedtui.processes import ACTIVE
 from poweranger.errors import UserError
 
-DEMO = {"fraction-fit": 1.0, "fraction-evaluate": 1.0, "min-available-clients": 3}
+DEMO = {"fraction-fit": 1.0, "fraction-evaluate": 1.0, "start-clients": 3}
 
 
 def simulate(

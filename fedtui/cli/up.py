@@ -13,7 +13,7 @@ from fedtui.project import Project
 from poweranger.errors import UserError
 
 READY_S = 180.0  # TensorFlow takes long to import from a cold disk
-ALL = "min-available-clients"
+ALL, NEEDED = "start-clients", "min-available-clients"
 
 
 def up(
@@ -65,9 +65,10 @@ def wait_for_all(settings: Mapping[str, Any], count: int, project: Project) -> t
     """`settings` with which the first round waits for all `count` clients that are started, unless they say otherwise; and a note."""
     from poweranger.run_config import BY_NAME, from_pyproject
 
-    wanted = settings.get(ALL, from_pyproject(project.pyproject).get(ALL, BY_NAME[ALL].default))
-    if ALL not in settings and wanted < count:
-        return {**settings, ALL: count}, [f"the run begins when all {count} clients are there (--set {ALL}={wanted}: with the first {wanted})"]
-    if wanted > count:
-        return dict(settings), [f"the run begins when {wanted} clients are there; {count} are started here ({ALL})"]
-    return dict(settings), []
+    in_file = from_pyproject(project.pyproject)
+    needed = settings.get(NEEDED, in_file.get(NEEDED, BY_NAME[NEEDED].default))
+    if needed > count:
+        return dict(settings), [f"the run begins when {needed} clients are there; {count} are started here ({NEEDED})"]
+    if ALL in settings or NEEDED in settings or in_file.get(ALL) or needed == count:
+        return dict(settings), []
+    return {**settings, ALL: count}, [f"the run begins when all {count} clients are there (--set {ALL}={needed}: with the first {needed})"]

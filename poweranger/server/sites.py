@@ -91,7 +91,7 @@ class Sites:
         while True:
             self.update()
             free = self.free()
-            quiet = SETTLE if settle and self._config["min-available-clients"] == 1 else 0.0
+            quiet = SETTLE if settle and count == 1 else 0.0
             if len(free) >= count and not (settle and (self._asked or time.monotonic() - self._changed < quiet)):
                 return
             now = time.monotonic()

@@ -141,7 +141,7 @@ class TestProcesses:
             return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[-2]
 
         assert "all 4 clients" in cli("up", "--clients", "4", "--rounds", "7", "--set", "batch-size=8").err
-        assert set(run_config().split()) == {"num-server-rounds=7", "batch-size=8", "min-available-clients=4"}
+        assert set(run_config().split()) == {"num-server-rounds=7", "batch-size=8", "start-clients=4"}
         assert {"C1", "C2", "C3", "C4"} <= house.ps().keys()
         cli("stop", "server")
         cli("up", "--clients", "4", "--set", "min-available-clients=1", FRACTION_FIT="0.5")
