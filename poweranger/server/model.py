@@ -54,7 +54,7 @@ def build_model(
     stride = 1 if image_size <= UNSTRIDED else max(2, -(-image_size // LARGEST_MAP))
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(WIDTHS) + 2).tolist())
 
-    inputs = Input((image_size, image_size, channels))
+    inputs = Input((image_size, image_size, channels), name="image")
     x = layers.Rescaling((1 / (255 * std_)).tolist(), (-mean_ / std_).tolist())(inputs)
     for stage, width in enumerate(WIDTHS):
         step = stride if stage == 0 else 1
