@@ -139,6 +139,7 @@ KEYS: tuple[Key, ...] = (
     Key("round-deadline", 3600.0, "Seconds after which a phase of a round ends with the answers that came", 0.1, 1e7),
     Key("round-grace", 2.0, "Once half of the clients have answered, the others get this many times the slowest one's seconds (at least 10 s) more; 0 waits until the deadline", 0, 1000),
     Key("client-wait", 0.0, "Seconds to wait for min-available-clients before giving up with exit code 3; 0 waits for ever", 0, 1e7),
+    Key("tensorboard", False, "Write the figures as TensorBoard event files, too"),
     Key("max-failed-rounds", 3, "Rounds in a row without one usable answer after which the run fails", 1, 100_000),
     Key("min-site-examples", 0, "Sites with fewer training images are refused, by themselves and by the server; a site's own MIN_SITE_EXAMPLES may be higher", 0, 10**9, environment="MIN_SITE_EXAMPLES", reader="clients"),
     Key("dp", "off", "Differential privacy for each client: noise on the sum of the updates (central: the server is trusted), on each update before it is sent (local), or none (docs/privacy.md)", choices=("off", "central", "local"), reader="clients"),

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from poweranger.results import Row, Run, less_is_better
+from poweranger.results import Run, less_is_better
+from poweranger.table import Row, as_number
 
 
 class Best:
@@ -24,7 +25,7 @@ class Best:
         self._since = run.info.get("patience_since", 0)
         self.round, self.value = 0, math.nan
         for row in run.tables["eval_metrics"].read():
-            self._improves(int(row["round"]), _number(row.get(self.metric)))
+            self._improves(int(row["round"]), as_number(row.get(self.metric)))
         run.keep_best(self.entry())
 
     def entry(self) -> dict[str, Any]:
@@ -34,9 +35,9 @@ class Best:
     def take(self, number: int, rows: Sequence[Row]) -> bool:
         """Look at the row (or none) that round `number` has for `eval_metrics.csv`; True when it is the best so far."""
         row = rows[0] if rows else {}
-        value = _number(row.get(self.metric))
+        value = as_number(row.get(self.metric))
         if row and value is None:
-            names = ", ".join(name for name in row if name != "round" and _number(row[name]) is not None)
+            names = ", ".join(name for name in row if name != "round" and as_number(row[name]) is not None)
             self._log(f"round {number}: its evaluation has no {self.metric}, so it cannot be the best (it has {names or 'no figure'})")
         return self._improves(number, value)
 
@@ -55,12 +56,3 @@ class Best:
             return False
         self.round, self.value = number, value
         return True
-
-
-def _number(value: object) -> float | None:
-    """A finite number, also one that stands in a CSV; else None."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -23,6 +23,7 @@ from poweranger.server.federation import Federation, form_federation
 from poweranger.server.session import Session
 from poweranger.server.sites import Sites
 from poweranger.server.strategies import make_strategy
+from poweranger.server.tensorboard import EventFiles
 
 
 def log(text: str) -> None:
@@ -74,11 +75,11 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
         federation = sites.federation = Federation.from_dict(run.info["federation"])
         number, weights = run.last_weights()
         log(f"run {run.name} goes on after round {done} of {rounds}" + ("" if number == done else f" with the model of round {number}"))
-        sites.wait_for(config["min-available-clients"], settle=True)
+        sites.wait_for(max(config["min-available-clients"], config["start-clients"]), settle=True)
     else:
         weights = None
         log(f"run {run.name}: {rounds} rounds")
-        sites.wait_for(config["min-available-clients"], settle=True)
+        sites.wait_for(max(config["min-available-clients"], config["start-clients"]), settle=True)
         federation = sites.federation = form_federation(sites.sites(), config)
     sites.on_change = lambda: _record_sites(run, sites)
     run.update(federation=federation.to_dict())
@@ -91,6 +92,7 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
         run.save_snapshot(0, weights)
     shapes = [tuple(array.shape) for array in weights]
     session = Session(run, Best(run, config, log), sites, exchange, federation, config, shapes, log, first_round=done + 1)
+    session.events = EventFiles(run) if config["tensorboard"] else None
     make_strategy(session).start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
 
 

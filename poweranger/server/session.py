@@ -11,6 +11,7 @@ from poweranger.server.best import Best
 from poweranger.server.exchange import Exchange
 from poweranger.server.federation import Federation
 from poweranger.server.sites import Sites
+from poweranger.server.tensorboard import EventFiles
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Session:
     shapes: list[tuple[int, ...]]
     log: Callable[[str], None]
     first_round: int = 1
+    events: EventFiles | None = None
     absent: list[str] = field(default_factory=list)  # classes without validation images in the last round
     last: dict[str, Any] = field(default_factory=dict)  # figures of the last complete round, and the seconds left then
 

@@ -268,6 +268,8 @@ class Saveable(Strategy):
         weights = None if arrays is None else split_flat(unpack(arrays), session.shapes)
         best = session.best.entry() if session.best.take(number, current.rows.get("eval_metrics", ())) else {}
         session.run.commit_round(number, current.rows, weights, self.state(), best)
+        if session.events:
+            session.events.add(number, current.rows)
         seconds = time.monotonic() - current.start
         left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
         parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy", "auc") if name in current.figures]
