@@ -7,6 +7,8 @@ looks again; what was stopped comes back when there has been room for a minute.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -15,12 +17,12 @@ from fedtui.daemon.guard.readings import Reading
 from fedtui.memory_rules import MemoryRules
 
 AHEAD_S = 5.0  # a fall that would reach the last step within this time counts as having reached the one before
-WINDOW_S = 6.0  # over which the fall is measured
+WINDOW = 7  # readings over which the fall is measured
 NEAR = 2.0  # times the threshold of the first step: further away a fall may be anybody's passing wish
 CALM_S = 5.0  # the ladder is left only after so long, and with this much more than the threshold:
 BACK = 1.15
 SETTLE_S = 3.0  # after a client has ended its memory comes back within this time
-PACE_S = {"shortage": 60.0, "fall": 5.0}  # between two stops: in different shortages, or at the round's end; while it still falls
+PACE_S, FALL_PACE_S, LAST_PACE_S = 60.0, 5.0, 1.0  # between two stops: as a rule; while it still falls all the same; in the last extremity
 PATIENCE_S = 120.0  # a client that has not ended its round by then is stopped at once
 ROOM_S, START_ROOM_S = 60.0, 5.0  # how long there must have been room for one that was stopped, and for one never started
 LONGEST_ROOM_S = 960.0
@@ -112,7 +114,7 @@ class State:
     begun : when the present shortage began, in which clients are stopped.
     stopped : when a client was last chosen.
     gone : when one that was chosen was last seen.
-    recent : (time, available) of the last seconds.
+    recent : what was left in the last seconds beyond what is promised: growth that was expected is no alarm.
     told : clients whose stop will make the run wait, which has been said.
     room : since when there has been room for each held client.
     returned, waits : when a client came back, and how long the next return takes.
@@ -124,7 +126,7 @@ class State:
     begun: float = 0.0
     stopped: float = float("-inf")
     gone: float = float("-inf")
-    recent: tuple[tuple[float, float], ...] = ()
+    recent: tuple[float, ...] = ()
     told: frozenset[str] = frozenset()
     room: Mapping[str, float] = field(default_factory=dict)
     returned: Mapping[str, float] = field(default_factory=dict)
@@ -141,7 +143,7 @@ def thresholds(rules: MemoryRules, limit_mb: float) -> dict[Step, float]:
 def decide(rules: MemoryRules, state: State, view: View) -> tuple[State, Decision | None]:
     """The next state, and at most one decision."""
     now, bounds = view.reading.time, thresholds(rules, view.reading.limit_mb)
-    state = dataclasses.replace(state, recent=_recent(state, view.reading))
+    state = dataclasses.replace(state, recent=(*state.recent, view.reading.available_mb - view.promised_mb)[-WINDOW:])
     before = state.step
     state, reached = _climb(state, view, bounds)
     under_way = next((client for client in view.clients if client.stopping), None)
@@ -161,18 +163,11 @@ def fits(rules: MemoryRules, reading: Reading, promised_mb: float, estimate_mb: 
     return reading.available_mb - promised_mb - estimate_mb >= rules.reserve(reading.limit_mb)
 
 
-def fall(recent: Sequence[tuple[float, float]]) -> float:
-    """MB a second by which memory becomes less, by least squares; 0 for too few readings, or when it becomes more."""
+def fall(recent: Sequence[float]) -> float:
+    """MB a second by which what is left becomes less, in the median of the last seconds: one jump is no fall. 0 for too few readings."""
     if len(recent) < 4:
         return 0.0
-    times, sizes = zip(*recent, strict=True)
-    middle, level = sum(times) / len(times), sum(sizes) / len(sizes)
-    spread = sum((time - middle) ** 2 for time in times)
-    return max(-sum((time - middle) * (size - level) for time, size in recent) / spread, 0.0) if spread else 0.0
-
-
-def _recent(state: State, reading: Reading) -> tuple[tuple[float, float], ...]:
-    return (*(point for point in state.recent if point[0] > reading.time - WINDOW_S), (reading.time, reading.available_mb))
+    return max(statistics.median(earlier - later for earlier, later in itertools.pairwise(recent)), 0.0)
 
 
 def _climb(state: State, view: View, bounds: Mapping[Step, float]) -> tuple[State, Step]:
@@ -182,8 +177,7 @@ def _climb(state: State, view: View, bounds: Mapping[Step, float]) -> tuple[Stat
     """
     now, available = view.reading.time, view.reading.available_mb
     reached = max((step for step, bound in bounds.items() if available < bound), default=Step.CALM)
-    falls = max(fall(state.recent) * AHEAD_S - view.promised_mb, 0.0)  # what was expected is no alarm
-    if available - falls < bounds[Step.KILL] and available < NEAR * bounds[Step.WARN]:
+    if available - fall(state.recent) * AHEAD_S < bounds[Step.KILL] and available < NEAR * bounds[Step.WARN]:
         reached = max(reached, Step.STOP_NOW)
     if view.reading.stalled >= STALLED and available < bounds[Step.HOLD]:
         reached = max(reached, Step.STOP)
@@ -217,11 +211,9 @@ def _escalate(state: State, client: Client, reached: Step, now: float) -> tuple[
 def _choose(state: State, view: View, reached: Step) -> tuple[State, Decision | None]:
     """A client to stop, unless one was stopped just now; before the run has to wait for it, that is said."""
     now = view.reading.time
-    if not view.clients or now - state.gone < SETTLE_S:
-        return state, None
     same = state.stopped >= state.begun  # one has been stopped in this shortage, and memory still falls
-    urgent = reached is Step.KILL or (same and reached is Step.STOP_NOW)
-    if now - state.stopped < PACE_S["fall" if urgent else "shortage"]:
+    pace = LAST_PACE_S if reached is Step.KILL else FALL_PACE_S if same and reached is Step.STOP_NOW else PACE_S
+    if not view.clients or now - state.gone < min(SETTLE_S, pace) or now - state.stopped < pace:
         return state, None
     victim = max(view.clients, key=_rank)
     left = len(view.clients) - 1
