@@ -12,7 +12,7 @@ from poweranger import counts
 from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack
 from poweranger.privacy import secagg
 from poweranger.privacy.declared import MASKED, SECAGG, Undeclared, check, reply_kind
-from poweranger.server.exchange import Answer, Exchange
+from poweranger.server.exchange import Answer
 
 Asked = Callable[[list[Message], str], list[Answer]]
 
@@ -185,14 +185,6 @@ def merged_reply(kind: str, sums: Mapping[str, np.ndarray], start: np.ndarray, c
     for name, numbers in counts.encode(whole).items():
         content.metric_records[METRICS][name] = numbers
     return content
-
-
-def over(exchange: Exchange, names: Mapping[int, str], what: str, deadline: float, grace: float) -> Asked:
-    """How a phase asks: over `exchange`, each step within `deadline` seconds."""
-    return lambda messages, step: exchange.ask(
-        messages, {message.metadata.dst_node_id: names[message.metadata.dst_node_id] for message in messages},
-        f"{what} {step}".strip(), deadline=deadline, grace=grace,
-    )
 
 
 def _one(content: RecordDict, name: str) -> bytes:

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from poweranger.errors import RunFailed, UserError
 from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, split_flat, unpack
+from poweranger.privacy.protection import Protection, require_for
 from poweranger.results import Run
 from poweranger.run_config import KEYS
 from poweranger.server.best import Best
@@ -61,6 +62,7 @@ def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Eve
 
 
 def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
+    require_for(config)
     exchange = Exchange(grid, stop, log)
     sites = Sites(exchange, config, log)
     rounds, done = config["num-server-rounds"], run.info["rounds_done"]
@@ -87,11 +89,12 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
     colour = "grey" if federation.channels == 1 else "RGB"
     log(f"{len(federation.classes)} classes: {', '.join(federation.classes)}; {colour}, {federation.image_size} pixels; "
         f"{sum(federation.class_counts)} training images" + ("; SYNTHETIC DATA" if federation.synthetic else ""))
+    protection = Protection(config, run, [site.client_id for site in sites.sites()], log, resumed=weights is not None)
     if weights is None:
         weights = _initial_weights(exchange, sites, config, federation, run)
         run.save_snapshot(0, weights)
     shapes = [tuple(array.shape) for array in weights]
-    session = Session(run, Best(run, config, log), sites, exchange, federation, config, shapes, log, first_round=done + 1)
+    session = Session(run, Best(run, config, log), protection, sites, exchange, federation, config, shapes, log, first_round=done + 1)
     session.events = EventFiles(run) if config["tensorboard"] else None
     make_strategy(session).start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
 

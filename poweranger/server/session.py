@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from poweranger.privacy.protection import Protection
 from poweranger.results import Row, Run
 from poweranger.server.best import Best
 from poweranger.server.exchange import Exchange
@@ -20,6 +21,7 @@ class Session:
 
     run: Run
     best: Best
+    protection: Protection
     sites: Sites
     exchange: Exchange
     federation: Federation

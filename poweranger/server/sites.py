@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from poweranger.errors import TooFewClients
 from poweranger.messages import CONFIG, DESCRIBE, REFUSE, Site
+from poweranger.privacy.declared import check, sizes_of
 from poweranger.run_config import KEYS
 from poweranger.server.exchange import Exchange
 from poweranger.server.federation import Federation, why_not
@@ -107,6 +108,7 @@ class Sites:
             self._refuse(node, key_name or f"node {node}", reply.error.reason or "it could not describe itself", tell=False)
             return
         try:
+            check("describe", reply.content, sizes_of(reply.content))
             site = Site.from_record(reply.content.config_records[CONFIG])
         except (KeyError, ValueError, TypeError) as error:
             self._refuse(node, key_name or f"node {node}", f"its description cannot be read: {error}")

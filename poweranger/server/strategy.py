@@ -21,11 +21,12 @@ from poweranger.results import EVAL, FIT
 from poweranger.run_config import KEYS, answers_needed
 from poweranger.server.exchange import Answer
 from poweranger.server.figures import PER_SITE, absent, apart, class_rows, evaluation_metrics, merge
-from poweranger.server.replies import Figures, Unusable, read_figures, read_weights
+from poweranger.server.gather import Gathered, gather_each, gather_sum
+from poweranger.server.replies import Figures
 from poweranger.server.session import Round, Session
 from poweranger.server.utils import learning_rate, sample, spell_seconds, weighted_means
 
-PLAIN = ("round", "client_id", "num_examples", "seconds")  # columns that are no metric of the model
+PLAIN = ("round", "client_id", "num_examples", "seconds", "clipped")  # columns that are no metric of the model
 
 
 class Sampled:
@@ -118,21 +119,30 @@ class Saveable(Strategy):
 
     def why_stop(self, number: int) -> str:
         """Why round `number` shall be the last although more were asked for; empty when the run goes on."""
-        return self.session.best.why_stop(number)
+        clients = [site.client_id for site in self.session.sites.sites()]
+        return self.session.protection.why_stop(clients) or self.session.best.why_stop(number)
 
     def fit(self, current: Round, arrays: ArrayRecord, config: ConfigRecord, timeout: float) -> ArrayRecord | None:
         """Train on a sample of the clients; the new global weights, or None when no answer was usable."""
+        protection = self.session.protection
         names = self.draw(current.number, FIT)
-        self.fill(config, current.number)
-        messages = self.configure_train(current.number, arrays, config, cast(Grid, Sampled(list(names))))
-        answers, figures = self.ask(current, list(messages), names, FIT, timeout)
-        good = [answer for answer in answers if answer.outcome == "ok"]
-        current.fitted = f"{len(good)}/{len(answers)}"
-        needed = answers_needed(self.session.config)
-        if len(good) < needed:
-            current.failure = "no usable answer" if not good else f"{len(good)} usable answers, {self.session.config['strategy']} needs {needed}"
+        if reason := protection.charge(sorted(names.values())):
+            current.failure = reason
             return None
-        replies = [self.strip(cast(Message, answer.message), figures[answer.client_id]) for answer in good]
+        self.fill(config, current.number)
+        messages = self.configure_train(current.number, arrays, config, cast(Grid, Sampled(list(names)))) if names else []
+        gathered = self.ask(current, list(messages), names, FIT, timeout)
+        good = [answer for answer in gathered.answers if answer.outcome == "ok"]
+        current.fitted = f"{len(good)}/{len(gathered.answers)}"
+        needed = answers_needed(self.session.config)
+        if len(good) < needed and names:  # chance may have drawn nobody: then the round is its noise
+            current.failure = gathered.failure or ( "no usable answer" if not good else f"{len(good)} usable answers, {self.session.config['strategy']} needs {needed}")
+            return None
+        figures, examples = gathered.figures, {name: f.num_examples for name, f in gathered.figures.items()}
+        if protection.private:
+            replies = protection.replies(unpack(arrays).astype(np.float64), gathered.replies, examples, len(good))
+        else:
+            replies = [self.strip(reply, examples[name]) for name, reply in gathered.replies.items()]
         fitted = self.combine(current.number, replies)
         if fitted is None:
             current.failure = "the aggregate is not finite"
@@ -140,6 +150,7 @@ class Saveable(Strategy):
         rows = [{"num_examples": f.num_examples, **f.metrics} for f in figures.values()]
         current.figures = weighted_means(rows, PLAIN)
         current.figures |= apart(current.rows.get("fit_client_metrics", ()), PLAIN)[0]
+        current.figures |= protection.figures([f.metrics for f in figures.values()])
         current.add("fit_metrics", **current.figures)
         return fitted
 
@@ -161,9 +172,10 @@ class Saveable(Strategy):
         names = self.draw(current.number, EVAL)
         self.fill(config, current.number)
         messages = self.configure_evaluate(current.number, arrays, config, cast(Grid, Sampled(list(names))))
-        _, figures = self.ask(current, list(messages), names, EVAL, timeout)
+        gathered = self.ask(current, list(messages), names, EVAL, timeout)
+        figures = gathered.figures
         if not figures:
-            self.session.log(f"round {current.number}: no usable evaluation: participation.csv names the reasons")
+            self.session.log(f"round {current.number}: {gathered.failure or 'no usable evaluation'}: participation.csv names the reasons")
             return {}
         found = weighted_means([{"num_examples": f.num_examples, **f.metrics} for f in figures.values()], PLAIN)
         counts, classes = merge([f.counts for f in figures.values()]), self.session.federation.classes
@@ -194,6 +206,8 @@ class Saveable(Strategy):
         sites.wait_for(needed)
         fraction = config["fraction-fit"] if phase == FIT else config["fraction-evaluate"]
         free = sites.free()
+        if phase == FIT and (drawn := self.session.protection.draw(list(free))) is not None:
+            return {free[name]: name for name in drawn}
         return {free[name]: name for name in sample(list(free), fraction, minimum, config["seed"], number, phase)}
 
     def fill(self, config: ConfigRecord, number: int) -> None:
@@ -213,31 +227,32 @@ class Saveable(Strategy):
 
     def ask(
         self, current: Round, messages: list[Message], names: Mapping[int, str], phase: str, timeout: float
-    ) -> tuple[list[Answer], dict[str, Figures]]:
-        """Send, collect, guard and record one phase; the figures of the usable answers by client id."""
+    ) -> Gathered:
+        """Send, collect, guard and record one phase."""
         session, number = self.session, current.number
         sampled = sorted(names.values())
         for message in messages:
             message.metadata.group_id = str(number)
             message.metadata.ttl = max(message.metadata.ttl, timeout + 3600)  # Flower's 12 h may be less than the deadline
         self.report(phase, number, sampled=sampled, replied=[])
-        answers = session.exchange.ask(
-            messages, names, f"round {number} {phase}", deadline=timeout, grace=session.config["round-grace"],
-            on_answer=lambda so_far: self.report(phase, number, sampled=sampled, replied=sorted(a.client_id for a in so_far)),
-        )
-        size = sum(int(np.prod(shape)) for shape in session.shapes)
-        figures: dict[str, Figures] = {}
-        for answer in answers:
-            if answer.outcome == "ok":
-                try:
-                    figures[answer.client_id] = read_figures(cast(Message, answer.message), len(session.federation.classes))
-                    if phase == FIT:
-                        read_weights(cast(Message, answer.message), size)
-                except Unusable as reason:
-                    figures.pop(answer.client_id, None)
-                    answer.outcome, answer.reason = "excluded", str(reason)
-            self.record(current, phase, answer, figures.get(answer.client_id))
-        return answers, figures
+
+        def send(wanted: list[Message], step: str) -> list[Answer]:
+            return session.exchange.ask(
+                wanted, names, f"round {number} {phase} {step}".rstrip(), deadline=timeout, grace=session.config["round-grace"],
+                on_answer=lambda so_far: None if step else self.report(phase, number, sampled=sampled, replied=sorted(a.client_id for a in so_far)),
+            )
+
+        classes, size = len(session.federation.classes), sum(int(np.prod(shape)) for shape in session.shapes)
+        if session.protection.secure:
+            gathered = gather_sum(
+                messages, send, names, f"{session.run.name} {number} {phase}", classes, size,
+                threshold=session.config["secagg-threshold"], uniform=session.protection.private,
+            )
+        else:
+            gathered = gather_each(messages, send, classes, size)
+        for answer in gathered.answers:
+            self.record(current, phase, answer, gathered.figures.get(answer.client_id))
+        return gathered
 
     def record(self, current: Round, phase: str, answer: Answer, figures: Figures | None) -> None:
         """Note one client's part in a phase in the tables and, when it went wrong, in the log."""
@@ -255,10 +270,10 @@ class Saveable(Strategy):
             metrics = {"loss": metrics.pop("loss", None), **metrics}
         current.add(f"{phase}_client_metrics", client_id=answer.client_id, num_examples=figures.num_examples, **metrics)
 
-    def strip(self, reply: Message, figures: Figures) -> Message:
+    def strip(self, reply: Message, examples: int) -> Message:
         """Only what the strategy aggregates: Flower's refuses replies whose metrics have different names."""
         arrays = reply.content.array_records[ARRAYS]
-        reply.content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord({NUM_EXAMPLES: figures.num_examples})})
+        reply.content = RecordDict({ARRAYS: arrays, METRICS: MetricRecord({NUM_EXAMPLES: examples})})
         return reply
 
     def commit(self, current: Round, arrays: ArrayRecord | None, rounds: int, begin: float) -> None:
@@ -272,7 +287,7 @@ class Saveable(Strategy):
             session.events.add(number, current.rows)
         seconds = time.monotonic() - current.start
         left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
-        parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy", "auc") if name in current.figures]
+        parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy", "auc", "epsilon") if name in current.figures]
         if site := current.worst.get("accuracy"):
             parts.append(f"least accurate {site} {current.figures['accuracy_worst']:.3f}")
         if arrays is None:

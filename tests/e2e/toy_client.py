@@ -3,7 +3,8 @@
     python toy_client.py NAME ADDRESS [BEHAVIOUR]
 
 Behaviours: `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, `sleep` in round 2,
-`class` unknown to the others, `synthetic` images, `garbled` description.
+`class` unknown to the others, `synthetic` images, `garbled` description; `patient`, a metric that is not declared, and
+`undeclared`, the same from a client that does not look at what it sends.
 """
 from __future__ import annotations
 
@@ -21,10 +22,13 @@ from flwr.clientapp import ClientApp
 
 from poweranger.client.node import Node
 from poweranger.messages import ARRAYS, CONFIG, Site, metric_reply, pack, unpack
+from poweranger.privacy.mods import MODS
+from poweranger.privacy.secagg_client import register
 
 NAME, ADDRESS, BEHAVIOUR = sys.argv[1], sys.argv[2], (sys.argv[3] if len(sys.argv) > 3 else "")
 NUMBER = int("".join(filter(str.isdigit, NAME)) or 0)
-app = ClientApp()
+app = ClientApp(mods=[] if BEHAVIOUR == "undeclared" else MODS)
+register(app)
 
 
 @app.query("describe")
@@ -68,6 +72,8 @@ def train(message: Message, context: Context) -> Message:
         del metrics["loss"]
     if BEHAVIOUR == "loss":
         metrics["loss"] = math.nan
+    if BEHAVIOUR in ("patient", "undeclared"):
+        metrics["patient-age"] = 47
     return Message(metric_reply(metrics, pack([weights])), reply_to=message)
 
 
