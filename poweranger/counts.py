@@ -51,10 +51,15 @@ def count(logits: np.ndarray, y: np.ndarray) -> Counts:
     flat = (np.arange(classes) * 2 + own) * SCORE_BINS + place
     counts[SCORES] = np.bincount(flat.ravel(), minlength=classes * 2 * SCORE_BINS).reshape(classes, 2, SCORE_BINS)
     sure = softmax(logits).max(1)
-    place = np.clip(np.ceil(sure * CONFIDENCE_BINS).astype(int) - 1, 0, None)
+    place = confidence_bins(sure)
     columns = (np.ones(len(y)), predicted == y, np.rint(sure * MILLION))
     counts[CALIBRATION] = np.stack([np.bincount(place, column, CONFIDENCE_BINS).astype(np.int64) for column in columns])
     return counts
+
+
+def confidence_bins(confidence: np.ndarray) -> np.ndarray:
+    """The bin of each confidence (n,) above 0 and up to 1; a bin holds its upper edge."""
+    return np.ceil(confidence * CONFIDENCE_BINS).astype(int) - 1
 
 
 def encode(counts: Counts) -> dict[str, list[int]]:

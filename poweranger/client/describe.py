@@ -27,6 +27,7 @@ from poweranger.errors import UserError
 from poweranger.files import replace_file
 from poweranger.origin import project_root
 from poweranger.run_config import Value, find_key, from_environment, from_pyproject, resolve
+from poweranger.text import aligned
 
 MAX_LISTED = 20  # groups of copies that the table lists; JSON has them all
 CANDIDATES = 3 * contact_sheet.PER_CLASS  # images of a class that are drawn for the sheet: some may not be decodable
@@ -129,9 +130,9 @@ def table(found: Description) -> str:
     lines = [f"{shown(found.path)}: {total:,} images of {len(found.classes)} classes, {colour}, seen at {found.image_size} pixels", ""]
     counts = {shown(name): [sum(parts.values()), *parts.values()] for name, parts in found.classes.items()}
     counts["all"] = np.sum([*counts.values()], axis=0, dtype=int).tolist() if counts else [0, 0, 0]
-    lines += _aligned([["class", "all", *SPLITS], *([name, *map(str, row)] for name, row in counts.items())])
+    lines += aligned([["class", "all", *SPLITS], *([name, *map(str, row)] for name, row in counts.items())])
     if total:
-        lines += ["", *_aligned([["kind", "images"], *([shown(kind), str(count)] for kind, count in found.kinds.most_common())])]
+        lines += ["", *aligned([["kind", "images"], *([shown(kind), str(count)] for kind, count in found.kinds.most_common())])]
         ordered = sorted(found.sizes, key=lambda size: size[0] * size[1])
         names = [f"{width} x {height}" for width, height in (ordered[0], ordered[-1], found.sizes.most_common(1)[0][0])]
         lines += ["", f"size: {names[0]} to {names[1]}, most often {names[2]}"]
@@ -264,10 +265,3 @@ def _count(images: Iterator[Looked], config: dict[str, Value], found: Descriptio
     found.samples = {name: found.samples[name] for name in found.classes}
     alike = [rows for rows in groups.values() if len(rows) > 1]
     found.copies = [[(light[row][0], classes[light[row][1]], where[row]) for row in rows] for rows in alike]
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Rows as text: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                      for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]

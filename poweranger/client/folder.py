@@ -58,7 +58,7 @@ def scan(data_dir: str, log: Callable[[str], None]) -> Folder:
         if not name.isprintable():
             raise UserError(f"{data_dir}: the class folder {top!a} has unprintable characters in its name: rename it")
         before = len(found)
-        found += [(name, path) for path in _files_below(os.path.join(data_dir, top), hidden, unreadable)]
+        found += [(name, path) for path in files_below(os.path.join(data_dir, top), hidden, unreadable)]
         if len(found) == before:
             empty.append(shown(top))
     _note_ignored(data_dir, len(hidden), beside, empty, log)
@@ -92,7 +92,8 @@ def shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _files_below(top: str, hidden: list[str], unreadable: list[tuple[str, str]]) -> Iterator[str]:
+def files_below(top: str, hidden: list[str], unreadable: list[tuple[str, str]]) -> Iterator[str]:
+    """All files below `top`, sorted, each folder once; names left out because hidden, and folders that cannot be listed, are added."""
     seen: set[str] = set()
 
     def failed(error: OSError) -> None:
