@@ -68,6 +68,10 @@ class Commands:
         command = [*module, "--client-id", client.name, "--server-address", roster.client_address]
         return [*command, "--data-dir", client.data_dir] if client.data_dir else command
 
+    def host(self) -> list[str]:
+        """The client host, from which clients are forked."""
+        return [self.project.python(), "-m", "poweranger.client.host"]
+
     def simulation(self, wish: RunWish) -> list[str]:
         """Flower's simulation, the whole federation in one process tree."""
         command = [self.project.python(), "-m", "poweranger.simulation"]
@@ -87,6 +91,12 @@ def federation(project: Project, roster: Roster) -> dict[str, str]:
     return {"FEDERATION_ID": project.state.name} if roster.host in ("127.0.0.1", "::1", "localhost") else {}
 
 
+def host_environment(project: Project) -> dict[str, str]:
+    """The client host's: no process's mark, for it is none of those, and no GPU, which no fork could use any more."""
+    inherited = environment(project, "", {"CUDA_VISIBLE_DEVICES": ""})
+    return {name: value for name, value in inherited.items() if name not in _OURS}
+
+
 def environment(project: Project, mark: str, extra: Mapping[str, str]) -> dict[str, str]:
     """A process's environment: the daemon's own without secrets, what supervision needs, then the client's own.
 
@@ -94,13 +104,12 @@ def environment(project: Project, mark: str, extra: Mapping[str, str]) -> dict[s
     """
     left_out = {*_OURS, *_RUN_VARIABLES}
     inherited = {name: value for name, value in os.environ.items() if name not in left_out and not _SECRET.search(name)}
-    return {
+    own = {MARK: mark, "NOTIFY_SOCKET": str(project.notify_socket)}
+    return own | {  # also first: `/proc` has room for a forked client's first variables only
         **inherited,
         "PYTHONUNBUFFERED": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         **extra,
-        "NOTIFY_SOCKET": str(project.notify_socket),
-        MARK: mark,
-    }
+    } | own

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from fedtui.daemon import proc, progress
 from fedtui.daemon.measure import MB
+from fedtui.daemon.placement import HOST
 from fedtui.daemon.process import Process
 from fedtui.daemon.supervisor import Supervisor
 
@@ -47,6 +48,7 @@ class Keeper:
             self._supervisor.oom.tick()
             self._look_through()
             self._supervisor.save()
+            self._supervisor.host.tend(any(process.live and process.record.via == HOST for process in self._supervisor.table.values()))
             self._supervisor.guard.save()
         self.measure()
         self._supervisor.guard.tick()

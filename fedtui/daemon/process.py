@@ -12,9 +12,11 @@ from pathlib import Path
 
 from fedtui.daemon import proc
 from fedtui.daemon.commands import MARK
+from fedtui.daemon.host import ClientHost, HostFailed
 from fedtui.daemon.logfile import LogFile
 from fedtui.daemon.measure import Usage
 from fedtui.daemon.oom import exposed
+from fedtui.daemon.placement import PROCESS
 from fedtui.daemon.proc import Ident, Stat
 from fedtui.daemon.state import LIVE, Record, State
 
@@ -42,6 +44,8 @@ class Process:
         self._changed, self._ended = changed, ended
         self._known: set[Ident] = set()
         self._child: subprocess.Popen[bytes] | None = None
+        self._birth: asyncio.Task[None] | None = None
+        self._host: ClientHost | None = None  # whose fork it is
         self._watch: proc.Watch | None = None
         self._over = asyncio.Event()
         self._adopted = False
@@ -63,12 +67,47 @@ class Process:
             setattr(self.record, name, value)
         self._changed()
 
-    def spawn(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log."""
+    def spawn(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, host: ClientHost | None = None) -> None:
+        """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log.
+
+        With `host` it is forked from that, soon (`born` waits for it), or executed like any other when that fails.
+        """
         self.become(
             State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0,
             started=time.time(), waits_for="",
         )
+        if host:
+            self._birth = asyncio.get_running_loop().create_task(self._fork(host, command, environment, folder))
+        else:
+            self._execute(command, environment, folder)
+
+    async def born(self) -> None:
+        """Return when a start that goes through the client host is done."""
+        if self._birth:
+            await asyncio.wait([self._birth])
+
+    async def abandon(self) -> None:
+        """Give up a start that still waits for the client host."""
+        if self._birth and self._birth.cancel():
+            await self.born()
+            if self.record.state is State.STARTING and not self.record.pid:
+                self.become(State.STOPPED, wanted=False)
+
+    async def _fork(self, host: ClientHost, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        async with self.lock:
+            try:
+                log = self.log.open_for_writing()
+                try:
+                    async with host.fork(command, environment, folder, log) as pid:
+                        self._host = host
+                        self._begin(pid)  # and so saved before it does anything
+                finally:
+                    os.close(log)
+            except (HostFailed, OSError) as error:
+                self.record.via, self.record.via_reason = PROCESS, f"the client host failed: {error}"
+                self._execute(command, environment, folder)
+
+    def _execute(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         try:
             log = self.log.open_for_writing()
             try:
@@ -82,12 +121,16 @@ class Process:
         except OSError as error:
             self.become(State.FAILED, wanted=False, cause=f"it could not be started: {error.strerror}: {error.filename or command[0]}")
             return
+        self._begin(self._child.pid)
+
+    def _begin(self, pid: int) -> None:
+        """It has a pid: watch it."""
         self._adopted, self.usage = False, Usage()
-        ident = proc.identify(self._child.pid)
+        ident = proc.identify(pid)
         if ident and self._observe(ident):
             self.become(State.STARTING, pid=ident.pid, start=ident.start)
-        else:  # ended already: a zombie until we wait for it
-            self._finish(self._child.wait())
+        else:  # ended already: a zombie until it is waited for
+            self._finish(self._child.wait() if self._child else None)
 
     def adopt(self) -> None:
         """Watch on the process that an earlier daemon started, or take note that it has ended."""
@@ -201,12 +244,14 @@ class Process:
         else:
             status = self._watch.wait_status()
             code = None if status is None else os.waitstatus_to_exitcode(status)
+            if self._host:
+                self._host.reap(self._watch.ident.pid)
         self._watch.close()
         self._finish(code)
 
     def _finish(self, code: int | None) -> None:
         """Record how it ended; `code` as `Popen.returncode` has it, None when nobody knows."""
-        self._child = self._watch = None
+        self._child = self._watch = self._host = None
         record = self.record
         self.ran_s = self.uptime_s or 0.0
         record.signal = -code if code is not None and code < 0 else 0

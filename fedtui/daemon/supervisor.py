@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any
 
-from fedtui.daemon import adoption, endings, port, state
-from fedtui.daemon.commands import Commands, RunWish, environment, federation
+from fedtui.daemon import adoption, endings, placement, port, state
+from fedtui.daemon.commands import Commands, RunWish, environment, federation, host_environment
 from fedtui.daemon.events import Broadcast
 from fedtui.daemon.guard.guard import Guard
+from fedtui.daemon.host import ClientHost
 from fedtui.daemon.measure import OomKills
 from fedtui.daemon.notes import Notes, about_synthetic
 from fedtui.daemon.process import Process
@@ -42,7 +44,9 @@ class Supervisor:
         self.table: dict[str, Process] = {}
         self.last_roster = Roster()  # as the file was when it last could be read
         self._touched: set[str] = set()
-        self._saved: dict[str, State] = {}
+        self.host = ClientHost(commands.host(), host_environment(project), project.root, project.state / "client-host.log")
+        self._cards = placement.cards(os.environ)
+        self._saved: dict[str, tuple[State, int]] = {}
         self._telling: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts = Restarts(self.start_again)
@@ -68,6 +72,7 @@ class Supervisor:
         self.save()
         for process in self.table.values():
             process.forget()
+        self.host.close()
 
     @property
     def active(self) -> list[str]:
@@ -137,6 +142,8 @@ class Supervisor:
                     self._start_server(server, roster, wish)
         else:
             notes.append(f"the server is on another machine ({roster.server_address}): only clients are started")
+        if any(self._place(client, roster).via == placement.HOST for client in clients):
+            self.host.prepare()  # while the server starts
         for client in clients:
             process = self.table.get(client.name) or self.add(new_record(client.name))
             async with process.lock:
@@ -153,6 +160,7 @@ class Supervisor:
                 self._restarts.cancel(process)
                 process.record.restarts = 0
                 self._start(process, force)
+        await process.born()
         return process
 
     async def stop(self, name: str) -> Process:
@@ -170,7 +178,7 @@ class Supervisor:
         """SIGKILL at once, also in the middle of a stop."""
         process = self.find(name)
         process.record.waits_for = ""
-        await (process.stop(0) if process.live else self._stop(process))
+        await (process.stop(0) if process.live and process.record.pid else self._stop(process))
         return process
 
     def relieve(self, process: Process, action: str, reason: str, comes_back: bool) -> None:
@@ -180,7 +188,7 @@ class Supervisor:
         self._spawn_task(self._relieve(process, action))
 
     async def _relieve(self, process: Process, action: str) -> None:
-        if process.live:
+        if process.live and process.record.pid:
             await (process.finish() if action == "finish" else process.stop(0 if action == "kill" else self.last_roster.stop_grace_s))
         await self._clear_up(process)
 
@@ -222,7 +230,7 @@ class Supervisor:
             self.notes.settle("state")
         except OSError as error:
             self.notes.say("state", f"{self.project.processes_file} cannot be written ({error.strerror}): a daemon started after this one will not know its processes")
-        self._saved = {name: process.record.state for name, process in self.table.items()}
+        self._saved = {name: (process.record.state, process.record.pid) for name, process in self.table.items()}
 
     def _start(self, process: Process, force: bool = False) -> None:
         """Start by role, with what it was last started with."""
@@ -254,15 +262,22 @@ class Supervisor:
             return
         roster = self.project.roster()
         client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
-        extra = federation(self.project, roster) | {"DATA_DIR": "", **client.env}  # what the roster says counts
-        self._launch(process, self.commands.client(roster, client), extra)
+        placed = self._place(client, roster)
+        process.record.via, process.record.via_reason, process.record.gpu = placed.via, placed.reason, placed.gpu
+        extra = federation(self.project, roster) | {"DATA_DIR": ""} | placed.environment | client.env  # what the roster says counts
+        self._launch(process, self.commands.client(roster, client), extra, self.host if placed.via == placement.HOST else None)
 
-    def _launch(self, process: Process, command: list[str], extra: dict[str, str]) -> None:
-        process.spawn(command, environment(self.project, process.mark, extra), self.project.root)
+    def _place(self, client: Client, roster: Roster) -> placement.Placement:
+        others = [process.record.gpu for name, process in self.table.items() if process.live and name != client.name]
+        return placement.place(client, roster.client_host, self._cards, others)
+
+    def _launch(self, process: Process, command: list[str], extra: dict[str, str], host: ClientHost | None = None) -> None:
+        process.spawn(command, environment(self.project, process.mark, extra), self.project.root, host)
         self.save()  # at once: a daemon that is killed now leaves a process that the next one must find
 
     async def _stop(self, process: Process) -> None:
         process.record.wanted, process.record.waits_for = False, ""
+        await process.abandon()
         async with process.lock:
             self._restarts.cancel(process)
             if process.live:
@@ -289,7 +304,8 @@ class Supervisor:
     def _changed(self, name: str) -> None:
         """A new state is saved and told at once, a new status soon."""
         self._touched.add(name)
-        if self.table[name].record.state != self._saved.get(name):
+        record = self.table[name].record
+        if (record.state, record.pid) != self._saved.get(name):
             self.save()
             self._tell()
         elif self._telling is None:

@@ -1,4 +1,4 @@
-"""The real daemon with actors in place of server and clients: `python daemon_under_test.py PROJECT`.
+"""The real daemon with actors in place of server and clients, these forked from a host: `python daemon_under_test.py PROJECT`.
 
 `parts.json` in the project says who plays what; without an entry a process plays `works`; a path is a program to start.
 """
@@ -14,7 +14,7 @@ from fedtui.project import Project
 from fedtui.roster import Client, Roster
 from poweranger.errors import run_program
 
-ACTOR = Path(__file__).with_name("actor.py")
+ACTOR, HOST = (Path(__file__).with_name(name) for name in ("actor.py", "actor_host.py"))
 
 
 class Actors(Commands):
@@ -28,6 +28,10 @@ class Actors(Commands):
 
     def client(self, roster: Roster, client: Client) -> list[str]:
         return self.actor(client.name)
+
+    def host(self) -> list[str]:
+        part = json.loads((self.project.root / "parts.json").read_text()).get("host", str(HOST))
+        return [sys.executable, part]
 
     def simulation(self, wish: RunWish) -> list[str]:
         return self.actor("simulation")

@@ -31,8 +31,8 @@ def test_twenty_at_once_give_one_daemon_and_the_others_go_quietly(new_house: Cal
 def test_a_killed_daemon_s_processes_go_on_and_the_next_one_sees_their_end(house: House) -> None:
     house.cast(server="ends", C2="ends")
     house.post("/v1/up")
-    before = house.reach("running", "C1")
-    house.reach("ready", "C2", "server")
+    house.reach("running", "C1")
+    before = house.reach("ready", "C2", "server")
     house.daemons[0].kill()
     house.daemons[0].wait()
     assert all(proc.identify(process["pid"]) for process in before.values())

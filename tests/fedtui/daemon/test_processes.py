@@ -99,7 +99,9 @@ def test_a_wrong_configuration_is_not_tried_again(house: House) -> None:
     assert process["restarts"] == 0 and house.ps()["C1"]["state"] == "failed"
 
 
-def test_a_program_that_cannot_be_started_is_a_failure_with_a_cause(house: House) -> None:
+def test_a_program_that_cannot_be_started_is_a_failure_with_a_cause(new_house: Callable[..., House]) -> None:
+    house = new_house("client-host = false\n[tool.fedtui.clients.C1]\n[tool.fedtui.clients.C2]\n")
+    house.open()
     house.cast(C1="/no/such/program", C3="/bin/false")
     house.post("/v1/up", clients=3)
     process = house.reach("failed", "C1")["C1"]
