@@ -10,6 +10,9 @@ import typer
 
 from fedtui.cli.context import Json, project
 
+RunName = Annotated[str | None, typer.Option("--run", metavar="R", help="A run's name; else the newest.")]
+Round = Annotated[str | None, typer.Option("--round", metavar="N", help="A round's number, or best; else the best, or the last of a run that has none.")]
+
 
 def run_program(module: str, *arguments: str) -> None:
     """Run `python -m module` in the project folder and exit with its code; paths among the arguments have to be absolute."""
@@ -33,3 +36,31 @@ def data(
     arguments = [absolute(folder), "--out", absolute(out)]
     arguments += ["--image-size", str(image_size)] if image_size is not None else []
     run_program("poweranger.client.data_loader", *arguments, *(["--json"] if as_json else []))
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder of class folders, or an .npz file.")],
+    run: RunName = None,
+    round_: Round = None,
+    split: Annotated[str | None, typer.Option(metavar="S", help="Of an .npz file: test, val or train; else test.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run's model on images that took no part in the run: figures with intervals, confusion counts."""
+    arguments = [*_snapshot(run, round_), "--data", absolute(data), *(["--split", split] if split else [])]
+    run_program("poweranger.evaluate", *arguments, *(["--json"] if as_json else []))
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    run: RunName = None,
+    round_: Round = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print the probabilities that a run's model gives to images."""
+    run_program("poweranger.predict", *_snapshot(run, round_), *(["--csv"] if as_csv else []), *map(absolute, images))
+
+
+def _snapshot(run: str | None, round_: str | None) -> list[str]:
+    from fedtui.metrics import find_run
+
+    return ["--run", find_run(project().results, run).name, *(["--round", round_] if round_ else [])]
