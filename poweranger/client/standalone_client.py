@@ -97,7 +97,8 @@ def serve(node: Any, log: Callable[[str], None]) -> int:
 
 
 def limit_process(threads: int) -> None:
-    """Set what native libraries read when they are loaded: so before TensorFlow is."""
+    """Set what libraries look at when they are loaded: so before TensorFlow is."""
+    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]  # else Keras loads it, where it is installed: 42 MB and a second
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["OMP_NUM_THREADS"] = str(threads)

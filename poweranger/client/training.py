@@ -135,7 +135,7 @@ class Trainer:
         flags = tf.TensorSpec((size,), tf.float32)
         classes = tf.TensorSpec((spec.num_classes,), tf.float32)
 
-        @tf.function(input_signature=[images, numbers, flags, classes])
+        @tf.function(autograph=False, input_signature=[images, numbers, flags, classes])
         def step(x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, shift: tf.Tensor) -> None:
             self.traces += 1  # runs only while tracing
             with tf.GradientTape() as tape:
@@ -149,24 +149,24 @@ class Trainer:
             correct = tf.cast(tf.argmax(logits, 1, tf.int32) == y, tf.float32)
             sums.assign_add(tf.stack([tf.reduce_sum(losses), tf.reduce_sum(correct * weight)]))
 
-        @tf.function(input_signature=[images])
+        @tf.function(autograph=False, input_signature=[images])
         def forward(x: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             return model(x, training=False)
 
-        @tf.function(input_signature=[tf.TensorSpec((sum(map(math.prod, self.shapes)),), tf.float32)])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec((sum(map(math.prod, self.shapes)),), tf.float32)])
         def load(flat: tf.Tensor) -> None:
             parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
             for variable, part, shape in zip(model.weights, parts, self.shapes, strict=True):
                 variable.assign(tf.reshape(part, shape))
 
-        @tf.function(input_signature=[])
+        @tf.function(autograph=False, input_signature=[])
         def rest() -> None:
             for variable in optimizer.variables:
                 if variable.shape.rank:  # momenta; the scalars are the step count and the learning rate
                     variable.assign(tf.zeros_like(variable))
 
-        # These never retrace.
+        # These never retrace. None needs AutoGraph, which looks through all modules, and so copies what a fork shares.
         self._step, self._forward = step.get_concrete_function(), forward.get_concrete_function()
         self._load, self._rest = load.get_concrete_function(), rest.get_concrete_function()
 
