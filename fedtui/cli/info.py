@@ -19,7 +19,7 @@ def info(as_json: Json = False) -> None:
     facts = {
         "project": project.root, "pyproject": project.pyproject, "results": project.results, "logs": project.logs,
         "state_dir": project.state, "socket": project.socket, "daemon_log": project.state / "daemon.log",
-        "daemon_pid": running.get("daemon_pid"), "daemon_version": running.get("version"),
+        "daemon_pid": running.get("daemon_pid"), "daemon_version": running.get("version"), "client_host_pid": running.get("client_host_pid"),
         "version": version(), "python": sys.version.split()[0], "executable": sys.executable,
         "versions": {package: version(package) for package in PACKAGES},
     }  # fmt: skip

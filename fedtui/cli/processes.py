@@ -7,23 +7,30 @@ from typing import Annotated, Any
 import typer
 
 from fedtui.cli.context import Json, Names, daemon
-from fedtui.cli.output import say, seconds, write_json, write_table
+from fedtui.cli.output import cut, say, seconds, write_json, write_table
 from fedtui.processes import ACTIVE, describe
 from poweranger.errors import UserError
 
 Force = Annotated[bool, typer.Option("--force", help="Start although it is withheld, for want of memory for instance.")]
 COLUMNS = {
-    "name": "NAME", "state": "STATE", "pid": "PID", "age": "AGE", "cpu": "CPU", "memory": "MEMORY", "restarts": "RESTARTS", "doing": "DOING",
+    "name": "NAME", "state": "STATE", "pid": "PID", "age": "AGE", "cpu": "CPU", "memory": "MEMORY", "restarts": "RESTARTS", "gpu": "GPU",
+    "via": "VIA", "doing": "DOING",
 }  # fmt: skip
+SELDOM = ("gpu", "via")  # columns that are left out while they are empty
+REASON = 50  # characters
 
 
 def ps(as_json: Json = False) -> None:
-    """List the processes. MEMORY is PSS: pages that several share count once."""
+    """List the processes. MEMORY is PSS: pages that several share count once. VIA says how a client was started.
+
+    That is by a fork of the client `host`, or as a `process` of its own and why.
+    """
     processes = daemon().processes()
     if as_json:
         write_json(processes)
     else:
-        write_table([_row(process) for process in processes], COLUMNS)
+        rows = [_row(process) for process in processes]
+        write_table(rows, {key: title for key, title in COLUMNS.items() if key not in SELDOM or any(row.get(key) for row in rows)})
 
 
 def start(names: Names, force: Force = False, as_json: Json = False) -> None:
@@ -93,5 +100,6 @@ def _row(process: Mapping[str, Any]) -> dict[str, object]:
         "cpu": None if process.get("cpu_percent") is None else f"{process['cpu_percent']:.0f} %",
         "memory": None if memory is None else f"{memory:.0f} MB",
         "restarts": process.get("restarts") or None,
+        "via": cut(": ".join(filter(None, (process.get("via"), process.get("via_reason")))), REASON),
         "doing": describe(process),
     }

@@ -67,7 +67,7 @@ async def _serve(project: Project, commands: Commands) -> None:
         return {
             "daemon_pid": os.getpid(), "version": _version(), "project": str(project.root), "state_dir": str(project.state),
             "socket": str(project.socket), "logs": str(project.logs), "started": started, "idle_exit_s": supervisor.last_roster.idle_exit_s,
-            "attached": broadcast.attached, "notes": supervisor.notes.open,
+            "attached": broadcast.attached, "client_host_pid": supervisor.host.pid, "notes": supervisor.notes.open,
         }
 
     keeper = Keeper(supervisor, end)

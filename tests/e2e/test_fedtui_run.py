@@ -75,6 +75,7 @@ def test_a_run_by_commands_survives_the_daemon_and_is_told_truly(site: Site, unt
     before = site.ps()
     assert list(before) == ["server", "north", "south"]
     assert len(site.alive()) == 3
+    assert [row["via"] for row in before.values()] == ["", "host", "host"]
 
     until(lambda: site.newest()["rounds_done"] >= 2, 120, "round 2")
     daemon = fedtui("info", "--json").json["daemon_pid"]

@@ -53,6 +53,7 @@ def test_a_fork_looks_like_a_process_of_its_own(new_house: Callable[..., House])
     assert "WARD=north" not in Path(f"/proc/{second}/environ").read_text()
     umask = next(line for line in Path(f"/proc/{first}/status").read_text().splitlines() if line.startswith("Umask"))
     assert umask.split()[1] == "0077"
+    assert house.get("/v1/info")["client_host_pid"] == host
     assert host not in house.alive()  # it is none of the project's processes: nobody stops it with them
 
 
