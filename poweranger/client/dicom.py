@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import struct
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -89,7 +91,10 @@ def read_pixels(path: str) -> np.ndarray:
     """
     header = read_header(path)
     try:
+        _check_stream(path, header)
         return _pixels(path, header)
+    except Unreadable:
+        raise
     except Exception as error:
         name = type(error).__name__
         raise Unreadable(f"a DICOM file whose pixels cannot be decoded ({name})") from None
@@ -112,12 +117,10 @@ def _read(path: str) -> Dataset:
     header = dcmread(path, specific_tags=_wanted_tags(), stop_before_pixels=True)
     if "Rows" not in header or "Columns" not in header:
         raise Unreadable("a DICOM file without an image")
-    pixels = header.Rows * header.Columns
-    if pixels > MAX_PIXELS:
-        raise Unreadable(f"{header.Columns} x {header.Rows} pixels are too many (at most {MAX_PIXELS:,})")
+    _check_size(header.Columns, header.Rows)
     if header.PhotometricInterpretation not in (*GREY, *COLOUR, PALETTE):
         raise Unreadable("a DICOM file of a colour space that is not read here")
-    if not pixels or header.BitsStored < 1:
+    if header.Rows * header.Columns == 0 or header.BitsStored < 1:
         raise ValueError
     return header
 
@@ -129,10 +132,48 @@ def _wanted_tags() -> list[Any]:
     return [SHARED, PER_FRAME, *(tag for tag in DicomDictionary if tag >> 16 == 0x0028)]
 
 
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels are too many (at most {MAX_PIXELS:,})")
+
+
+def _check_stream(path: str, header: Dataset) -> None:
+    """Refuse compressed pixels that claim to be more than the header says: their decoder believes them and takes the memory."""
+    from pydicom import dcmread
+    from pydicom.encaps import get_frame
+
+    if not header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    with open(path, "rb") as file:
+        dcmread(file, specific_tags=[], stop_before_pixels=True)
+        file.seek(12, os.SEEK_CUR)  # tag, VR and length of the pixel data
+        stream = get_frame(file, _middle(header), number_of_frames=int(header.get("NumberOfFrames") or 1))
+    _check_size(*_stream_size(stream))
+
+
+def _stream_size(stream: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG, JPEG-LS or JPEG 2000 stream claims; (0, 0) when it is none of them."""
+    start = stream.find(b"\xff\x4f\xff\x51")  # JPEG 2000, ISO 15444-1 A.5.1: SOC and SIZ
+    if start >= 0:
+        width, height = struct.unpack_from(">II", stream, start + 8)
+        return width, height
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream):  # JPEG, ISO 10918-1 B.2: segments up to the frame header
+        marker, length, _, height, width = struct.unpack_from(">HHBHH", stream, at)
+        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+            return width, height
+        at += 1 if marker == 0xFFFF else 2 + length
+    return 0, 0
+
+
+def _middle(header: Dataset) -> int:
+    return int(header.get("NumberOfFrames") or 1) // 2
+
+
 def _pixels(path: str, header: Dataset) -> np.ndarray:
     from pydicom.pixels import apply_color_lut, pixel_array
 
-    frame = int(header.get("NumberOfFrames") or 1) // 2
+    frame = _middle(header)
     values = pixel_array(path, index=frame)
     if header.PhotometricInterpretation in GREY:
         return _grey(values, header, frame)

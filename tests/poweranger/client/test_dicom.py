@@ -191,6 +191,24 @@ def test_a_header_that_claims_a_huge_image_is_not_believed(tmp_path: Path) -> No
     assert "cannot be decoded" in reason(written(tmp_path / "b", RAMP, Rows=4000, Columns=4000))
 
 
+@pytest.mark.parametrize("stream", ["jpeg 2000", "jpeg", "jpeg-ls"])
+def test_compressed_pixels_that_claim_a_huge_image_are_not_decoded(tmp_path: Path, stream: str) -> None:
+    if stream == "jpeg 2000":
+        made, place, form = dataset(np.zeros((32, 32), np.uint8)), b"\xff\x51", "4x {0:08x}{0:08x}"
+        made.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    else:
+        name, place = ("SC_rgb_small_odd_jpeg", b"\xff\xc0") if stream == "jpeg" else ("MR_small_jpeg_ls_lossless", b"\xff\xf7")
+        made, form = pydicom.dcmread(bundled(f"{name}.dcm")), "3x {0:04x}{0:04x}"
+    skip, size = form.split("x ")
+    pixels = bytearray(made.PixelData)
+    at = pixels.index(place) + 2 + int(skip)
+    claimed = bytes.fromhex(size.format(40_000))
+    pixels[at : at + len(claimed)] = claimed
+    made.PixelData = bytes(pixels)
+    made.save_as(tmp_path / "a", enforce_file_format=True)
+    assert "40000 x 40000 pixels are too many" in reason(tmp_path / "a")
+
+
 def test_without_the_extra_it_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
