@@ -41,7 +41,7 @@ def _options(
 
 for command in (
     up.up, processes.down, processes.ps, processes.start, processes.stop, processes.restart, processes.kill,
-    logs.logs, metrics.metrics, runs.runs, programs.data, programs.evaluate, programs.predict, simulate.simulate, simulate.demo, doctor.doctor, info.info, info.daemon,
+    logs.logs, metrics.metrics, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, doctor.doctor, info.info, info.daemon,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(clients.app, name="client")

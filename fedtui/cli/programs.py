@@ -60,6 +60,18 @@ def predict(
     run_program("poweranger.predict", *_snapshot(run, round_), *(["--csv"] if as_csv else []), *map(absolute, images))
 
 
+def export(
+    form: Annotated[str, typer.Option("--format", metavar="keras|onnx|litert", help="What kind of file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write; the model card is FILE.md.")],
+    run: RunName = None,
+    round_: Round = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Write a run's model for other programs, with a model card. The file has to give what Keras gives."""
+    arguments = [*_snapshot(run, round_), "--format", form, "--out", absolute(out), *(["--force"] if force else [])]
+    run_program("poweranger.export", *arguments)
+
+
 def _snapshot(run: str | None, round_: str | None) -> list[str]:
     from fedtui.metrics import find_run
 

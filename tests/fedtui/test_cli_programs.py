@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from poweranger.results import Run
 from tests.fedtui.conftest import Fedtui
 
 
@@ -26,3 +27,16 @@ class TestData:
     def test_a_mistake_is_one_sentence(self, alone: Fedtui) -> None:
         done = alone("data", "nowhere")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1) and "nowhere cannot be read" in done.err
+
+
+class TestExport:
+    def test_the_newest_run_is_meant_and_mistakes_are_one_sentence(self, alone: Fedtui) -> None:
+        done = alone("export", "--format", "onnx", "--out", "m.onnx")
+        assert done.code == 2 and "there is no run" in done.err
+        for _ in range(2):
+            run = Run.create(alone.folder / "results", "x", {})
+        run.save_snapshot(0, [np.zeros(3, np.float32)])
+        done = alone("export", "--format", "onnx", "--out", "m.onnx", "--round", "7")
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1) and f"{run.name} has no snapshot 7 (it has rounds 0 to 0)" in done.err
+        done = alone("export", "--run", run.name, "--format", "pickle", "--out", "m")
+        assert done.code == 2 and "'litert'" in done.err
