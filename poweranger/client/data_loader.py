@@ -2,6 +2,7 @@
 
 `DATA_DIR` is a folder of class folders or a MedMNIST-style `.npz`. Without it, or when it cannot be used, the client
 makes up images and says so; a folder or file that is there but holds nothing to learn from is a mistake and fails.
+As a program, `python -m poweranger.client.data_loader DIR`, it describes them (see `describe`).
 """
 from __future__ import annotations
 
