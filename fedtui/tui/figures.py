@@ -24,8 +24,10 @@ SMOOTHINGS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95)
 OUTLYING = 3.5  # modified z-score from which a value counts as an outlier (Iglewicz and Hoaglin, 1993)
 FIRST_CLIENT = 2  # of the palette, after evaluation and training
 _NO_METRIC = ("round", "client_id", "num_examples")
-_FIRST = ("loss", "accuracy", "balanced_accuracy")
-_LAST = ("sensitivity_", "specificity_")  # one for each class
+_FIRST = ("loss", "accuracy", "balanced_accuracy", "auc", "average_precision", "ece")
+_LAST = ("sensitivity_", "specificity_", "auc_")  # one for each class
+WORST, SPREAD = "_worst", "_spread"  # over the sites; the worst is drawn into the chart of the mean
+WORST_SITE = "worst site"
 Times = Mapping[int, float]
 
 
@@ -68,6 +70,7 @@ class ClientFigures(NamedTuple):
     last, round : the last value and the round that it is of.
     distance : of `last` from the mean over the clients.
     outlying : whether it is far from what the other clients have.
+    worst : whether no other client's `last` is as bad.
     """
 
     client: str
@@ -78,10 +81,11 @@ class ClientFigures(NamedTuple):
     best_round: int
     distance: float
     outlying: bool
+    worst: bool
 
 
 def metric_names(sources: Iterable[Source], choice: Choice) -> list[str]:
-    """The metrics that there are lines for: loss and accuracy first, those of single classes last."""
+    """The metrics that there are lines for: the main ones first, then those of single classes, how far the sites spread last."""
     found: dict[str, None] = {}
     for source in sources:
         for overall, by_client in PHASES[choice.phase]:
@@ -89,7 +93,8 @@ def metric_names(sources: Iterable[Source], choice: Choice) -> list[str]:
                 if table in source.tables and len(source.tables[table]):
                     found |= dict.fromkeys(name for name in source.tables[table].columns if name not in _NO_METRIC)
     rank = {name: place for place, name in enumerate(_FIRST)}
-    return sorted(found, key=lambda name: (rank.get(name, len(rank)), name.startswith(_LAST)))
+    shown = [name for name in found if not (name.endswith(WORST) and name.removesuffix(WORST) in found)]
+    return sorted(shown, key=lambda name: (rank.get(name, len(rank)), name.endswith(SPREAD), name.startswith(_LAST)))
 
 
 def smooth(values: np.ndarray, weight: float) -> np.ndarray:
@@ -147,11 +152,13 @@ def client_figures(tables: RunTables, metric: str, phase: str = "both") -> list[
             continue
         last = np.array([values[-1] for _, _, values, _ in found])
         distances, outlying = last - last.mean(), _outlying(last)
+        extreme = last == (last.max() if less_is_better(metric) else last.min())
+        worst = extreme & (extreme.sum() == 1 < len(last))
         figures = []
         for place, (client, at, values, count) in enumerate(found):
             best = int(values.argmin() if less_is_better(metric) else values.argmax())
             size = int(count[-1]) if np.isfinite(count[-1]) else None
-            figures.append(ClientFigures(client, size, last[place], int(at[-1]), values[best], int(at[best]), distances[place], bool(outlying[place])))
+            figures.append(ClientFigures(client, size, last[place], int(at[-1]), values[best], int(at[best]), distances[place], bool(outlying[place]), bool(worst[place])))
         return figures
     return []
 
@@ -191,6 +198,8 @@ def _lines(metric: str, source: Source, choice: Choice, colour: int | None) -> l
             smoothed = smooth(y, choice.smoothing)
             best = None if lines else _best(metric, x, y)
             lines.append(Series(label if colour is None else source.label, x, smoothed, shown, not front, best))
+            if colour is None and name == EVALUATION[0] and not choice.clients and f"{metric}{WORST}" in table.columns:
+                lines.append(Series(WORST_SITE, x, smooth(table.numbers(f"{metric}{WORST}"), choice.smoothing), shown, faint=True))
             if choice.smoothing and front:
                 lines.append(Series(label, x, y, shown, faint=True))
     return lines

@@ -60,7 +60,7 @@ class ClientTable(Listing):
             (f"@{one.best_round}", "muted"),
             (f"{one.distance:+.3g}", tone),
             (distance_bar(one.distance, largest), tone if one.outlying else "accent"),
-            ("▲ outlying", "error") if one.outlying else "",
+            ("▲ outlying", "error") if one.outlying else ("worst", "muted") if one.worst else "",
         )
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from fedtui.tui import figures
 from fedtui.tui.widgets.chart import Chart
+from fedtui.tui.widgets.chart_grid import ChartGrid
 from fedtui.tui.widgets.client_table import distance_bar
 from fedtui.tui.widgets.palette import Colours
 from tests.fedtui.tui.conftest import Screen
-from tests.fedtui.tui.runs_for_tests import CLIENTS, Hospital
+from tests.fedtui.tui.runs_for_tests import CLIENTS, FilesOnly, Hospital
 
 
 @pytest.fixture
@@ -152,6 +153,28 @@ class TestKeys:
             assert " log " in border(screen, "loss") and " log " not in border(screen, "accuracy")
 
         hospital.open("metrics", script)
+
+    def test_the_worst_site_stands_beside_the_mean_and_the_main_figures_come_first(self, hospital: Hospital) -> None:
+        run = hospital.run("far")
+        more = {"auc_malignant": 0.7, "ece": 0.1, "auc": 0.8, "accuracy_worst": 0.25, "accuracy_spread": 0.125, "auc_worst": 0.6}
+        for number in (1, 2, 3):
+            hospital.round(run, number, extra=more, outlier="C2" if number == 3 else "")
+
+        async def script(screen: Screen) -> None:
+            await drawn(screen)
+            grid = screen.app.pane.query_one(ChartGrid)
+            assert grid.names == ("loss", "accuracy", "balanced_accuracy", "auc", "ece", "auc_malignant", "accuracy_spread")
+            lines = {series.name: series for series in chart(screen, "accuracy").series}
+            assert lines["worst site"].faint and set(np.asarray(lines["worst site"].y)) == {0.25}
+            assert [series.name for series in chart(screen, "balanced_accuracy").series] == ["eval"]
+            await screen.press("j")
+            await screen.shows("faint: worst site")
+            await screen.press("p")  # with a line for each client there is no need for it
+            await screen.until(lambda: {series.name for series in chart(screen, "accuracy").series} == {*CLIENTS, "eval", "fit"}, "the clients' lines")
+
+        hospital.open("metrics", script)
+        one = {figure.client: figure for figure in figures.client_figures(FilesOnly(hospital.project, {})._read_tables({run.name: True})[run.name], "accuracy")}
+        assert [client for client, figure in one.items() if figure.worst] == ["C2"]
 
     def test_smoothing_keeps_the_raw_line_faint_behind(self, hospital: Hospital) -> None:
         hospital.run("first", rounds=8)
