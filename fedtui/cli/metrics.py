@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fedtui.table import Table
 
 CHART_LINES = 14
-PER_CLASS = ("sensitivity_", "specificity_")  # too many for a table on a terminal
+PER_CLASS, OVER_SITES = ("sensitivity_", "specificity_", "auc_"), ("_worst", "_spread")  # too many for a table on a terminal
 EVALUATION, TRAINING = "eval_metrics", "fit_metrics"
 
 
@@ -39,10 +39,10 @@ def metrics(
         _plot(rows)
     else:
         say(folder.name)
-        columns = [name for name in rows[0] if not name.removeprefix("fit_").startswith(PER_CLASS)] if rows else []
+        columns = [name for name in rows[0] if not name.removeprefix("fit_").startswith(PER_CLASS) and not name.endswith(OVER_SITES)] if rows else []
         write_table(rows, {name: name for name in columns}, empty="no round has been completed yet")
         if rows and len(columns) < len(rows[0]):
-            say("sensitivity and specificity of each class: --json")
+            say("figures of each class, the worst site's and the spread over sites: --json")
 
 
 def joined(evaluation: Table, training: Table, last: int | None = None) -> list[dict[str, Any]]:
