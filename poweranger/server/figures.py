@@ -30,8 +30,9 @@ def evaluation_metrics(counts: Counts, classes: Sequence[str]) -> dict[str, floa
     found = class_metrics(counts[CONFUSION], classes) if CONFUSION in counts else {}
     metrics: dict[str, float] = {name: found.pop(name) for name in ("accuracy", "balanced_accuracy") if name in found}
     if SCORES in counts:
-        areas = auc(counts[SCORES])
-        for name, values in (("auc", areas), ("average_precision", average_precision(counts[SCORES]))):
+        scores = counts[SCORES][..., _filled(counts)]
+        areas = auc(scores)
+        for name, values in (("auc", areas), ("average_precision", average_precision(scores))):
             if np.isfinite(values).any():
                 metrics[name] = float(np.nanmean(values))
         found |= {f"auc_{name}": value for name, value in zip(classes, areas.tolist(), strict=True) if np.isfinite(value)}
@@ -43,12 +44,18 @@ def evaluation_metrics(counts: Counts, classes: Sequence[str]) -> dict[str, floa
 
 def class_rows(counts: Counts, classes: Sequence[str], wanted: float) -> list[Row]:
     """A row a class for `class_metrics.csv`: its ranking, and the probability from which the `wanted` share of it is found."""
+    if SCORES not in counts:
+        return []
     rows: list[Row] = []
-    for name, own in zip(classes, counts.get(SCORES, ()), strict=False):
+    bins = _filled(counts)
+    scores = counts[SCORES][..., bins]
+    figures = zip(classes, scores, auc(scores).tolist(), average_precision(scores).tolist(), strict=True)
+    for name, own, area, precision in figures:
         others, images = own.sum(1).tolist()
-        row: dict[str, Any] = {"class": name, "images": images, "others": others, "auc": float(auc(own)), "average_precision": float(average_precision(own))}
+        row: dict[str, Any] = {"class": name, "images": images, "others": others, "auc": area, "average_precision": precision}
         if point := operating_point(own, wanted):
-            threshold = float(probability(SCORE_EDGES[point[0] - 1])) if point[0] else 0.0
+            bin_ = bins[point[0]]
+            threshold = float(probability(SCORE_EDGES[bin_ - 1])) if bin_ else 0.0
             row |= {"threshold": threshold, "threshold_sensitivity": point[1], "threshold_specificity": point[2]}
         rows.append(row)
     return rows
@@ -85,3 +92,8 @@ def apart(rows: Iterable[Row], skip: Sequence[str]) -> tuple[dict[str, float], d
                 worst[name] = site
             figures[f"{name}_spread"] = float(np.std(list(by_site.values()), ddof=1))
     return figures, worst
+
+
+def _filled(counts: Counts) -> np.ndarray:
+    """The numbers of the bins that hold any image: the others cost time and change no figure."""
+    return np.flatnonzero(counts[SCORES].any((0, 1)))
