@@ -128,7 +128,7 @@ class Guard:
         for name, process in self._supervisor.table.items():
             if process.live and process.record.state is not ProcessState.STOPPING:
                 estimate = self.estimates.get(name)
-                fresh = estimate.start != process.record.start
+                fresh = not process.record.pid or estimate.start != process.record.start
                 trained = not fresh and len(estimate.rounds) > 1
                 expected = self._expected(process) if fresh else max(estimate.peaks.values()) if trained else estimate.expected_mb
                 promised += max(expected - process.usage.use_mb, 0.0)

@@ -96,6 +96,30 @@ def floods() -> None:
     sleep_on()
 
 
+def trains(mb_a_second: float = 0.0, gently: bool = True) -> None:
+    """Takes memory, and leaves it when it is told to finish; SIGTERM ends it at once."""
+    if gently:
+        signal.signal(signal.SIGUSR1, lambda *_: (wait_for("finish"), print(f"{NAME} has finished", flush=True), os._exit(0)))
+    else:
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    notify(READY=1)
+    notify(STATUS="round 1, training")
+    kept = [b"x" * (30 << 20)]
+    while True:
+        time.sleep(0.1)
+        if (FOLDER / "go").exists():
+            kept.append(b"x" * int(mb_a_second / 10 * (1 << 20)))
+
+
+def leaks() -> None:
+    trains(50)
+
+
+def leaks_and_stays() -> None:
+    trains(30, gently=False)
+
+
 def prints_rubbish() -> None:
     os.write(1, b"\x00\x1b]52;c;aGk=\x07\xff\xfe\n" + b"y" * 10_000_000 + b"\n\xe2\x82\xac\n")
     print("last words \x1b[31mred\u202e", flush=True)

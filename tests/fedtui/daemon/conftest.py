@@ -40,6 +40,7 @@ class House:
         self.cast()
         self.project = Project.find(root)
         self.daemons: list[subprocess.Popen[bytes]] = []
+        self.prefix: list[str] = []  # of the daemon's command line
 
     def cast(self, **parts: str) -> None:
         """Who plays which part from the next start on."""
@@ -49,7 +50,7 @@ class House:
         """Start a daemon without waiting for it."""
         with (self.root / "daemon.log").open("ab") as log:
             self.daemons.append(subprocess.Popen(
-                [sys.executable, str(DAEMON), str(self.root)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*self.prefix, sys.executable, str(DAEMON), str(self.root)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])},
             ))
         return self.daemons[-1]

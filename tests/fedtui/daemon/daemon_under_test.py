@@ -1,14 +1,18 @@
 """The real daemon with actors in place of server and clients, these forked from a host: `python daemon_under_test.py PROJECT`.
 
 `parts.json` in the project says who plays what; without an entry a process plays `works`; a path is a program to start.
+A folder `proc` in the project stands for the kernel's, as far as the memory guard looks at the machine.
 """
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from fedtui.daemon.commands import Commands, RunWish
+from fedtui.daemon.guard import guard, policy
+from fedtui.daemon.guard.readings import Meter
 from fedtui.daemon.run import run
 from fedtui.project import Project
 from fedtui.roster import Client, Roster
@@ -39,6 +43,9 @@ class Actors(Commands):
 
 def main() -> int:
     project = Project.find(Path(sys.argv[1]))
+    if (project.root / "proc").exists():
+        guard.Meter = partial(Meter, project.root / "proc")  # type: ignore[misc]
+    policy.ROOM_S = 3.0  # a minute in earnest
     run(project, Actors(project))
     return 0
 
