@@ -40,3 +40,28 @@ class TestExport:
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1) and f"{run.name} has no snapshot 7 (it has rounds 0 to 0)" in done.err
         done = alone("export", "--run", run.name, "--format", "pickle", "--out", "m")
         assert done.code == 2 and "'litert'" in done.err
+
+
+class TestEvaluateAndPredict:
+    def test_the_newest_run_s_model_is_asked_from_where_the_user_stands(self, alone: Fedtui, tmp_path: Path) -> None:
+        from poweranger.server.model import build_model
+
+        run = Run.create(alone.folder / "results", "toy", {"dropout": 0.2})
+        run.update(federation={"classes": ["a", "b"], "image_size": 16, "channels": 1, "mean": [0.5], "std": [0.2]})
+        run.save_snapshot(1, build_model(16, 1, 2, seed=1).get_weights())
+        run.close("finished")
+        for name in ("a", "b"):
+            (tmp_path / "test" / name).mkdir(parents=True)
+            Image.new("L", (16, 16), ord(name)).save(tmp_path / "test" / name / f"{name}.png")
+        alone.folder = tmp_path
+        done = alone("--project", "alone", "evaluate", "--data", "test", "--json")
+        assert done.code == 0, done.err
+        assert (done.json["run"], done.json["round"], done.json["images"]) == (run.name, 1, 2)
+        done = alone("--project", "alone", "predict", "--csv", "--round", "1", "test/a", "none.png")
+        assert done.code == 0, done.err
+        assert [line.split(",")[0] for line in done.out.splitlines()] == ["file", f"{tmp_path}/test/a/a.png", f"{tmp_path}/none.png"]
+
+    def test_without_a_run_there_is_one_sentence(self, alone: Fedtui) -> None:
+        for words in (["evaluate", "--data", "x"], ["predict", "x.png"]):
+            done = alone(*words)
+            assert (done.code, done.out, done.err.count("\n")) == (2, "", 1) and "there is no run" in done.err
