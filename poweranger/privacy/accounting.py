@@ -10,7 +10,7 @@ from poweranger.errors import UserError
 
 EVERYONE = "all"  # in place of a client: who took part was settled by a secret draw
 STEP = 1e-3  # of the discretised privacy loss, rounded up: epsilon is never too low, and too high by 0.01 at the most
-LARGE = 150.0  # zCDP above which the plain bound is taken: epsilon is in the hundreds then, and says nothing
+LARGE = 150.0  # zCDP, roughly, above which a plain bound is taken: epsilon is in the hundreds then, and says nothing
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def epsilon(history: Sequence[tuple[float, float, int]], delta: float) -> float:
     history = [entry for entry in history if entry[2]]
     if not history:
         return 0.0
-    rho = sum(rounds / (2 * noise**2) for noise, _, rounds in history)
-    if rho > LARGE:  # Bun & Steinke, 2016, Proposition 1.3; sampling only makes it less
+    rough = sum(sampling**2 * rounds / (2 * noise**2) for noise, sampling, rounds in history)
+    if max(rough, *(1 / (2 * noise**2) for noise, _, _ in history)) > LARGE:
+        rho = sum(rounds / (2 * noise**2) for noise, _, rounds in history)  # Bun & Steinke, 2016, Proposition 1.3; sampling only makes it less
         return rho + 2 * math.sqrt(rho * math.log(1 / delta))
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=STEP)
     whole = sum(rounds / noise**2 for noise, sampling, rounds in history if sampling == 1)

@@ -204,9 +204,7 @@ def declared_mod(message: Message, context: Context, call_next: Next) -> Message
     Raises
     ------
     Harmless
-        For an exception of the app, which is its cause.
-    UserError
-        Instead of sending what is not declared.
+        For an exception of the app, and instead of sending what is not declared; the cause says it all.
     """
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     sizes = {"classes": len(names)} if isinstance(names := config.get("classes"), list) else {}
@@ -222,7 +220,7 @@ def declared_mod(message: Message, context: Context, call_next: Next) -> Message
         try:
             check(kind, reply.content, sizes, masked=masked)
         except Undeclared as error:
-            raise UserError(f"the reply is kept back: {error}") from None
+            raise Harmless("the reply is kept back: it holds what is not declared, see the client's log") from UserError(f"the reply is kept back: {error}")
     return reply
 
 
