@@ -6,6 +6,7 @@ import email.utils
 import importlib.metadata
 import ssl
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from flwr.supercore.constant import (
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import DecodeError
 
+from poweranger.bundle import APPLIED, OBJECTS, PREFER, join, preference, split
 from poweranger.errors import UserError
 
 Reply = TypeVar("Reply")
@@ -77,10 +79,14 @@ class FleetClient:
     ----------
     address : `host:port`.
     trust : None for plain HTTP.
+
+    Attributes
+    ----------
+    bundles : whether the server has shown that it takes an answer with its objects.
     """
 
     def __init__(self, address: str, trust: ssl.SSLContext | None, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
+        self._key, self.bundles = key, False
         self.public_key = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         host = address.rpartition(":")[0].strip("[]")
         self._http = httpx.Client(
@@ -96,32 +102,46 @@ class FleetClient:
             },
         )
 
-    def call(self, name: str, request: Any, answer: type[Reply], *, timeout: float = 30.0, prefer: str = "") -> Reply:
-        """One call. `prefer` is the Prefer header (RFC 7240), which a server may follow or not.
+    def call(
+        self, name: str, request: Any, answer: type[Reply], *, objects: Sequence[bytes] = (), timeout: float = 30.0, prefer: str = ""
+    ) -> tuple[Reply, list[bytes]]:
+        """One call; the answer, and the objects behind it (see `poweranger/bundle.py`).
+
+        Parameters
+        ----------
+        objects : sent behind the request; only for a server that `bundles`.
+        prefer : the Prefer header (RFC 7240), which a server may follow or not.
 
         Raises
         ------
         httpx.HTTPError
             When the server is not reached (`TransportError`) or answers an error (`HTTPStatusError`).
         """
-        signed = self.sign(name, request, timeout)
+        content = request.SerializeToString()
+        if objects:
+            content, prefer = join([content, *objects]), preference()
+        signed = self.sign(name, content, timeout)
         if prefer:
-            signed.headers["prefer"] = prefer
+            signed.headers[PREFER] = prefer
         response = self._http.send(signed)
         response.raise_for_status()
+        body, contents = response.content, []
         try:
-            return answer.FromString(response.content)  # type: ignore[attr-defined,no-any-return]
-        except DecodeError:
+            if response.headers.get(APPLIED) == OBJECTS:
+                self.bundles = True
+                body, *contents = split(body)
+            return answer.FromString(body), contents  # type: ignore[attr-defined]
+        except (DecodeError, ValueError):
             raise httpx.DecodingError("it speaks no Fleet API, check the address") from None
 
-    def sign(self, name: str, request: Any, timeout: float = 30.0) -> httpx.Request:
+    def sign(self, name: str, content: bytes, timeout: float = 30.0) -> httpx.Request:
         """The HTTP request of a call: the key's owner and the time are signed, the body is protected by TLS."""
         stamp = _now().isoformat()
         headers = {
             TIMESTAMP_HEADER: stamp,
             FLEET_HTTP_SIGNATURE_HEADER: b64encode(self._key.sign(stamp.encode(), ec.ECDSA(hashes.SHA256()))).decode(),
         }
-        return self._http.build_request("POST", name, content=request.SerializeToString(), headers=headers, timeout=timeout)
+        return self._http.build_request("POST", name, content=content, headers=headers, timeout=timeout)
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,7 +9,7 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -83,8 +83,19 @@ class Membership:
         self._status("idle")
         return True
 
+    @property
+    def bundles(self) -> bool:
+        """Whether the server takes an answer with its objects."""
+        return self._fleet is not None and self._fleet.bundles
+
     def ask(self, name: str, request: Any, answer: type[Reply]) -> Reply:
-        """Call until the server is reached, however long it takes.
+        """`exchange` without objects."""
+        return self.exchange(name, request, answer)[0]
+
+    def exchange(
+        self, name: str, request: Any, answer: type[Reply], *, objects: Sequence[bytes] = (), prefer: str = ""
+    ) -> tuple[Reply, list[bytes]]:
+        """Call (see `FleetClient.call`) until the server is reached, however long it takes.
 
         Raises
         ------
@@ -96,7 +107,7 @@ class Membership:
         pause = 0.1
         while not self.leaving.is_set():
             try:
-                reply = self._fleet.call(name, request, answer)
+                reply = self._fleet.call(name, request, answer, objects=objects, prefer=prefer)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code == 401 and self.node is not None:
                     raise Forgotten from None

@@ -24,16 +24,19 @@ from flwr.proto import fleet_pb2, message_pb2
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
-    iterate_object_tree,
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
+from poweranger.bundle import LARGEST, object_ids, preference
 from poweranger.client.membership import SLOW_RETRY, Forgotten, Leaving, Membership
 from poweranger.errors import UserError
 from poweranger.messages import DESCRIBE, METRICS, NUM_EXAMPLES
+from poweranger.privacy.declared import Harmless, harmless
 
+SMALL, MOST_HELD = 4096, 64  # bytes of an object not worth keeping; objects kept, which each pull names
 POLL = 0.7  # seconds between pulls at a server that does not hold them
+TOO_LATE = "the answer came too late, the server does not want it any more"
 
 
 class Dropped(Exception):
@@ -68,7 +71,7 @@ class Node:
         self._membership = Membership(address, trust, key, log, status)
         self._ask = self._membership.ask
         self._states: dict[int, RecordDict] = {}
-        self._objects: dict[str, bytes] = {}  # of the last message: training and evaluation carry the same weights
+        self._objects: dict[str, bytes] = {}  # large ones of the last message: training and evaluation carry the same weights
         self._unusable: UserError | None = None
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="objects")
         self._answering = threading.Lock()
@@ -110,10 +113,12 @@ class Node:
             while True:
                 asked = time.monotonic()
                 request = fleet_pb2.PullMessagesRequest(node=self._membership.node)
-                pulled = self._ask("pull-messages", request, fleet_pb2.PullMessagesResponse)
+                pulled, objects = self._membership.exchange(
+                    "pull-messages", request, fleet_pb2.PullMessagesResponse, prefer=preference(self._objects)
+                )
                 if pulled.messages_list:
                     with self._answering:
-                        self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0])
+                        self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0], objects)
                     if self._unusable:
                         raise self._unusable
                     self._status("idle")
@@ -125,15 +130,15 @@ class Node:
             self._log(f"the server answered {error.response.status_code} to a pull, joining again")
             self._membership.leaving.wait(SLOW_RETRY)
 
-    def _handle(self, envelope: Message, tree: message_pb2.ObjectTree) -> None:
-        """Fetch a message, let the app answer it, send the answer."""
+    def _handle(self, envelope: Message, tree: message_pb2.ObjectTree, objects: list[bytes]) -> None:
+        """Fetch what did not come with a message, let the app answer it, send the answer."""
         metadata = envelope.metadata
         about = f"round {metadata.group_id}: " if metadata.group_id.isdigit() else ""
         kind = metadata.message_type.partition(".")[0]
         doing = {"train": "training", "evaluate": "evaluating"}.get(kind, f"answering {metadata.message_type}")
         try:
             self._status(f"round {metadata.group_id}, {doing}" if about else doing)
-            message = self._fetch(metadata.run_id, tree)
+            message = self._fetch(metadata.run_id, tree, objects)
             start = time.monotonic()
             reply = self._answer(message, about)
             seconds = time.monotonic() - start
@@ -150,12 +155,16 @@ class Node:
             over = error.response.status_code == 403
             self._log(f"{about}the run is over" if over else f"{about}the server answered {error.response.status_code}, going on")
 
-    def _fetch(self, run_id: int, tree: message_pb2.ObjectTree) -> Message:
-        ids = [node.object_id for node in iterate_object_tree(tree)]
-        contents = dict(zip(ids, self._pool.map(lambda object_id: self._object(run_id, object_id), ids), strict=True))
-        self._objects = contents
-        confirm = message_pb2.ConfirmMessageReceivedRequest(node=self._membership.node, run_id=run_id, message_object_id=tree.object_id)
-        self._ask("confirm-message-received", confirm, message_pb2.ConfirmMessageReceivedResponse)
+    def _fetch(self, run_id: int, tree: message_pb2.ObjectTree, objects: list[bytes]) -> Message:
+        ids = object_ids(tree)
+        if objects:  # all that this node does not hold; the server knows that it has them
+            new = iter(objects)
+            contents = {object_id: self._objects.get(object_id) or next(new, b"") for object_id in ids}
+        else:
+            contents = dict(zip(ids, self._pool.map(lambda object_id: self._object(run_id, object_id), ids), strict=True))
+            confirm = message_pb2.ConfirmMessageReceivedRequest(node=self._membership.node, run_id=run_id, message_object_id=tree.object_id)
+            self._ask("confirm-message-received", confirm, message_pb2.ConfirmMessageReceivedResponse)
+        self._objects = dict([item for item in contents.items() if len(item[1]) > SMALL][:MOST_HELD])
         message = inflate_object_from_contents(tree.object_id, contents, keep_object_contents=True)
         message.metadata.__dict__["_message_id"] = tree.object_id  # type: ignore[attr-defined]
         return message  # type: ignore[return-value]
@@ -185,11 +194,13 @@ class Node:
             if not isinstance(reply, Message):
                 raise TypeError(f"the app returned {type(reply).__name__} instead of a Message")
         except Exception as error:
-            sentence = str(error) if isinstance(error, UserError) else f"the app failed\n{traceback.format_exc().rstrip()}"
+            whole = error.__cause__ if isinstance(error, Harmless) and isinstance(error.__cause__, Exception) else error
+            sentence = str(whole) if isinstance(whole, UserError) else f"the app failed\n{''.join(traceback.format_exception(whole)).rstrip()}"
             self._log(f"{about}{sentence}")
-            if isinstance(error, UserError) and message.metadata.message_type == DESCRIBE:
-                self._unusable = error  # its data must be mended: the node ends once the server knows
-            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _public(error)), reply_to=message)
+            if isinstance(whole, UserError) and message.metadata.message_type == DESCRIBE:
+                self._unusable = whole  # its data must be mended: the node ends once the server knows
+            said = error if isinstance(error, Harmless) else harmless(error)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(said)), reply_to=message)
         self._states[run_id] = context.state
         return reply
 
@@ -203,10 +214,16 @@ class Node:
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[seconds],
             )
-            pushed = self._ask("push-messages", request, fleet_pb2.PushMessagesResponse)
-            missing = {object_id: objects[object_id].deflate() for object_id in pushed.objects_to_push}
-        # The message itself goes last. Other objects may be dropped because another client's answer holds the same.
-        root = missing.pop(reply.metadata.message_id, None)
+            contents = {object_id: objects[object_id].deflate() for object_id in object_ids(request.message_object_trees[0])}
+        bundle = list(contents.values()) if self._membership.bundles and sum(map(len, contents.values())) <= LARGEST else []
+        pushed, _ = self._membership.exchange("push-messages", request, fleet_pb2.PushMessagesResponse, objects=bundle)
+        root = contents.pop(reply.metadata.message_id)
+        root_wanted = reply.metadata.message_id in pushed.objects_to_push
+        if bundle:
+            if root_wanted:
+                raise Dropped(TOO_LATE)
+            return
+        missing = {object_id: contents[object_id] for object_id in pushed.objects_to_push if object_id in contents}
 
         def push(object_id: str, content: bytes) -> bool:
             request = message_pb2.PushObjectRequest(
@@ -215,8 +232,9 @@ class Node:
             return self._ask("push-object", request, message_pb2.PushObjectResponse).stored
 
         list(self._pool.map(push, missing.keys(), missing.values()))
-        if root is None or not push(reply.metadata.message_id, root):
-            raise Dropped("the answer came too late, the server does not want it any more")
+        # The message itself goes last. Other objects may be dropped because another client's answer holds the same.
+        if not root_wanted or not push(reply.metadata.message_id, root):
+            raise Dropped(TOO_LATE)
 
 
 def _figures(reply: Message) -> str:
@@ -225,11 +243,3 @@ def _figures(reply: Message) -> str:
     words = f" on {metrics[NUM_EXAMPLES]} images" if NUM_EXAMPLES in metrics else ""
     figures = ((name, metrics.get(name)) for name in ("loss", "accuracy"))
     return words + "".join(f", {name} {value:.4g}" for name, value in figures if isinstance(value, float))
-
-
-def _public(error: Exception) -> str:
-    """An exception in words that may leave the site: no path or file name does."""
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) or "/" in text or "\\" in text:
-        text = "see the client's log"
-    return f"{type(error).__name__}: {text[:500]}"

@@ -83,7 +83,10 @@ def serve(node: Any, log: Callable[[str], None]) -> int:
             end.put(error)
 
     threading.Thread(target=work, name="node", daemon=True).start()
-    outcome = end.get()
+    outcome: int | BaseException | None = None
+    while outcome is None:  # a signal that comes just before the wait would be seen only after it
+        with contextlib.suppress(queue.Empty):
+            outcome = end.get(timeout=0.5)
     notify(STOPPING=1)
     node.leave()
     if isinstance(outcome, UserError):

@@ -17,7 +17,7 @@ from flwr.app import Error, Message, RecordDict
 from poweranger.server.superlink import Link
 
 PACKAGE = Path(__file__).resolve().parents[2] / "poweranger"
-ADAPTERS = {*(PACKAGE / "client" / f"{name}.py" for name in ("node", "membership", "connection")), *(PACKAGE / "server" / "superlink").glob("*.py")}
+ADAPTERS = {*(PACKAGE / "client" / f"{name}.py" for name in ("node", "membership", "connection")), PACKAGE / "privacy" / "secagg.py", *(PACKAGE / "server" / "superlink").glob("*.py")}
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.simulation"}
 
 # A function's or class's parameters, a constant's value, or the names that we use of a module or class.
@@ -32,6 +32,13 @@ CONTRACT: dict[str, object] = {
     "flwr.common.constant.SUPERLINK_NODE_ID": 1,
     "flwr.common.constant.SubStatus": {"COMPLETED", "FAILED"},
     "flwr.common.constant.TIMESTAMP_HEADER": "flwr-timestamp",
+    "flwr.common.secure_aggregation.crypto.shamir.combine_shares": "share_list",
+    "flwr.common.secure_aggregation.crypto.shamir.create_shares": "secret threshold num",
+    "flwr.common.secure_aggregation.crypto.symmetric_encryption.decrypt": "key ciphertext",
+    "flwr.common.secure_aggregation.crypto.symmetric_encryption.encrypt": "key plaintext",
+    "flwr.common.secure_aggregation.crypto.symmetric_encryption.generate_shared_key": "private_key public_key",
+    "flwr.common.secure_aggregation.secaggplus_utils.share_keys_plaintext_concat": "src_node_id dst_node_id b_share sk_share",
+    "flwr.common.secure_aggregation.secaggplus_utils.share_keys_plaintext_separate": "plaintext",
     "flwr.common.serde.message_from_proto": "message_proto",
     "flwr.common.serde.message_to_proto": "message",
     "flwr.proto.fleet_pb2": {
@@ -174,6 +181,7 @@ def test_what_the_state_does_beyond_signatures() -> None:
         assert stored.metadata.delivered_at == ""
         assert len(state.get_message_ins(node, 1)) == 1
         assert stored.metadata.delivered_at, "the state notes the delivery in the object that it was given"
+        assert {"message_ins_id_to_message_res_id"} <= vars(state).keys(), "the grid looks there for replies"
         reply = Message(Error(0, "x"), reply_to=stored)
         assert (reply.metadata.src_node_id, reply.metadata.reply_to_message_id) == (node, message_id)
         assert state.deactivate_node(node)

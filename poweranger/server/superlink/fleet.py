@@ -35,6 +35,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
+from poweranger.bundle import APPLIED, LARGEST, OBJECTS, PREFER, held_by, join, object_ids, split
+from poweranger.server.superlink.bundles import objects_of, store_objects
+
 PREFIX = "/v1/fleet/"
 NEWS = {"register-node", "activate-node", "deactivate-node", "unregister-node", "send-node-heartbeat", "push-messages", "push-object"}
 JOINING = {"register-node", "activate-node"}  # may be called before the server knows the key
@@ -126,10 +129,15 @@ class FleetApp:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PROTOBUF_MEDIA_TYPE:
             raise HTTPException(415)
         public_key, node_id = self._identify(request, name)
-        body = await _read(request, MAX_OBJECT if name == "push-object" else MAX_BODY)
+        held = held_by(request.headers.get(PREFER, ""))
+        bundled = held is not None and name == "push-messages"
+        body = await _read(request, MAX_OBJECT if name == "push-object" else MAX_BODY + LARGEST * bundled)
         try:
-            message = request_type.FromString(body)
-        except DecodeError as error:
+            first, *contents = split(body) if bundled else [body]
+            message = request_type.FromString(first)
+            if contents and len(contents) != len(object_ids(message.message_object_trees[0])):
+                raise ValueError("the objects are not those of the tree")
+        except (DecodeError, ValueError, IndexError) as error:
             raise HTTPException(400) from error
         _check_claims(message, public_key, node_id)
 
@@ -139,13 +147,23 @@ class FleetApp:
 
         # The state lies in memory: a thread is worth its price only for hashing a large object.
         large = len(body) > LARGE
-        del body
+        del body, first
+
+        def handle() -> bytes:
+            answer = handler(**arguments)
+            if contents:
+                store_objects(message, answer, contents, state)
+            content: bytes = answer.SerializeToString()
+            if held is None or not content:
+                return content
+            objects = objects_of(answer, held, message.node, state) if name == "pull-messages" else []
+            return join([content, *objects])
 
         async def call() -> bytes:
-            answer = await run_in_threadpool(handler, **arguments) if large else handler(**arguments)
+            content = await run_in_threadpool(handle) if large else handle()
             if name in NEWS:
                 self._news()
-            return answer.SerializeToString()
+            return content
 
         if name in JOINING:
             self._notice_joining(request, name, public_key, node_id)
@@ -153,14 +171,15 @@ class FleetApp:
             self._calls[node_id] += 1
         if name == "pull-messages" and node_id is not None:
             content = await self._hold(request, node_id, call)
-        elif name == "send-node-heartbeat" and node_id is not None and "wait" in request.headers.get("prefer", ""):
+        elif name == "send-node-heartbeat" and node_id is not None and "wait" in request.headers.get(PREFER, ""):
             content = await call()
             await self._hold(request, node_id, _nothing)  # our own nodes: their end is noticed while they train
         else:
             content = await call()
         if name in ("deactivate-node", "unregister-node") and node_id is not None:
             self._wake([node_id], True)
-        return Response(content, media_type=PROTOBUF_MEDIA_TYPE)
+        applied = {APPLIED: OBJECTS} if held is not None and content else None
+        return Response(content, media_type=PROTOBUF_MEDIA_TYPE, headers=applied)
 
     def _identify(self, request: Request, name: str) -> tuple[bytes, int | None]:
         """Who signed this call, from its headers alone: the body is not read for a stranger.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flwr.app import Error, Message, RecordDict
 from flwr.app.message.message import remove_content_from_message
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.serverapp import Grid
@@ -193,16 +193,20 @@ class LocalGrid(Grid):
         return ""
 
     def _find_replies(self, message_ids: Iterable[str]) -> dict[str, str]:
-        """Note the replies whose upload has begun; return the reasons of Flower's own error replies."""
+        """Note the replies whose upload has begun; return the reasons of Flower's own error replies.
+
+        Flower's `get_message_res` does not find the reply of a node that has left since, so it is asked for errors only.
+        """
         unanswered = {message_id for message_id in message_ids if not self._open[message_id].reply_id}
-        failed = {}
-        for reply in self._state.get_message_res(message_ids=unanswered, run_id=self._run.run_id):
-            metadata = reply.metadata
-            if metadata.src_node_id == SUPERLINK_NODE_ID:
+        with self._state.lock:
+            for message_id in unanswered & self._state.message_ins_id_to_message_res_id.keys():
+                self._open[message_id].reply_id = self._state.message_ins_id_to_message_res_id[message_id]
+                unanswered.discard(message_id)
+            failed = {}
+            for reply in self._state.get_message_res(message_ids=unanswered, run_id=self._run.run_id):
+                metadata = reply.metadata
                 failed[metadata.reply_to_message_id] = LEFT if reply.error.code == ErrorCode.NODE_UNAVAILABLE else EXPIRED
                 self._store.delete(metadata.message_id)
-            else:
-                self._open[metadata.reply_to_message_id].reply_id = metadata.message_id
         return failed
 
     def _assemble(self, message_id: str) -> Message | None:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import tiny_node
 from flwr.app import Message, RecordDict
 
 from poweranger.client import node as node_module
-from poweranger.server.superlink import Link
+from poweranger.server.superlink import Link, fleet
 from poweranger.server.superlink.grid import LEFT, RESTARTED, UNREADABLE
 
 
@@ -105,6 +106,45 @@ def test_a_message_to_a_node_that_left_gets_an_error_reply(start_node, joined, t
         joined(grid, 0)
         (reply,) = grid.send_and_receive([task(node)], timeout=60)
         assert reply.error.reason == LEFT
+        assert len(link.state.object_store) == 0
+
+
+def test_the_answer_of_a_node_that_has_left_since_is_not_lost(start_node, joined, task, until) -> None:
+    with Link("127.0.0.1", 0) as link, link.run({}) as (grid, _):
+        running = start_node(link.port)
+        (node,) = joined(grid, 1)
+        (message_id,) = grid.push_messages([task(node)])
+        until(lambda: running.said("sent"), what="it has answered")
+        running.node.leave()
+        joined(grid, 0)
+        (reply,) = grid.pull_messages([message_id])
+        assert reply.has_content()
+
+
+@pytest.mark.parametrize("size", [4, 100_000, 2_000_000])
+def test_a_message_and_its_answer_are_one_call_each_unless_they_are_large(start_node, joined, task, until, size: int) -> None:
+    with Link("127.0.0.1", 0) as link, link.run({}) as (grid, _):
+        start_node(link.port)
+        (node,) = joined(grid, 1)
+        values = np.arange(size, dtype=np.float32)
+        until(lambda: len(link._app._held[node]) == 2, what="heartbeat and pull are held")
+        before = link._app._calls[node]
+        for number in (1, 2):  # the node holds the weights the second time
+            (reply,) = grid.send_and_receive([task(node, number, values)], timeout=60)
+            assert np.array_equal(reply.content["arrays"]["weights"].numpy(), values + 1)
+        until(lambda: len(link._app._held[node]) == 2, what="it waits for the next")
+        made = link._app._calls[node] - before
+        assert made == 4 if size < 1_000_000 else made > 10
+
+
+def test_a_server_that_knows_no_bundles_gets_the_plain_calls(start_node, joined, task, monkeypatch) -> None:
+    monkeypatch.setattr(fleet, "held_by", lambda prefer: None)
+    with Link("127.0.0.1", 0) as link, link.run({}) as (grid, _):
+        start_node(link.port)
+        (node,) = joined(grid, 1)
+        for number in (1, 2):
+            (reply,) = grid.send_and_receive([task(node, number)], timeout=60)
+            assert reply.has_content()
         assert len(link.state.object_store) == 0
 
 

@@ -59,7 +59,7 @@ def test_a_stranger_and_a_large_body_are_refused_before_the_body_is_read() -> No
             ("register-node", fleet_pb2.RegisterNodeFleetRequest(public_key=client.public_key), 413),
         ):
             with socket.create_connection(("127.0.0.1", link.port), timeout=20) as raw:
-                signed = client.sign(name, request)
+                signed = client.sign(name, request.SerializeToString())
                 head = "".join(f"{key}: {value}\r\n" for key, value in signed.headers.items() if key != "content-length")
                 raw.sendall(f"POST /v1/fleet/{name} HTTP/1.1\r\n{head}content-length: {600 << 20}\r\n\r\n".encode())
                 assert raw.recv(4096).startswith(f"HTTP/1.1 {status}".encode())
@@ -70,7 +70,7 @@ def test_a_node_cannot_speak_for_another() -> None:
     with Link("127.0.0.1", 0) as link:
         clients = [FleetClient(f"127.0.0.1:{link.port}", None, ec.generate_private_key(ec.SECP256R1())) for _ in range(2)]
         ids = [
-            client.call("register-node", fleet_pb2.RegisterNodeFleetRequest(public_key=client.public_key), fleet_pb2.RegisterNodeFleetResponse).node_id
+            client.call("register-node", fleet_pb2.RegisterNodeFleetRequest(public_key=client.public_key), fleet_pb2.RegisterNodeFleetResponse)[0].node_id
             for client in clients
         ]
         pull = fleet_pb2.PullMessagesRequest(node=node_pb2.Node(node_id=ids[1]))
