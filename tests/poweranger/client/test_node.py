@@ -106,7 +106,7 @@ def test_a_site_that_cannot_describe_itself_ends_once_the_server_knows(joined) -
             ended = pool.submit(node.run)
             (node_id,) = joined(grid, 1)
             (reply,) = grid.send_and_receive([Message(RecordDict({}), node_id, DESCRIBE)], timeout=60)
-            assert reply.error.reason == "UserError: the folder holds one class only: give two"
+            assert reply.error.reason == "the folder holds one class only: give two"
             with pytest.raises(UserError, match="one class only"):
                 ended.result(60)
         joined(grid, 0)
