@@ -102,8 +102,12 @@ class DaemonClient:
         return self._ask("GET", f"/v1/logs/{quote(name, safe='')}?{urlencode({'offset': offset, 'limit': limit})}")
 
     def memory(self) -> dict[str, Any]:
-        """Memory of the machine and of each process."""
+        """Memory of the machine and of each process, and what the memory guard does."""
         return self._ask("GET", "/v1/memory")
+
+    def memory_history(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The memory guard's last decisions, oldest first."""
+        return self._ask("GET", f"/v1/memory/history?limit={limit}")
 
     def progress(self) -> dict[str, Any]:
         """Where the newest run stands."""

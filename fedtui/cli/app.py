@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedtui.cli import clients, config, doctor, info, interface, logs, metrics, processes, programs, runs, simulate, up
+from fedtui.cli import clients, config, doctor, info, interface, logs, memory, metrics, processes, programs, runs, simulate, up
 from fedtui.version import version as installed_version
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def _options(
 
 for command in (
     up.up, processes.down, processes.ps, processes.start, processes.stop, processes.restart, processes.kill,
-    logs.logs, metrics.metrics, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, doctor.doctor, info.info, info.daemon,
+    logs.logs, metrics.metrics, memory.memory, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, doctor.doctor, info.info, info.daemon,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(clients.app, name="client")

@@ -132,14 +132,15 @@ def check_disk(project: Project) -> list[Finding]:
 
 def check_memory(project: Project) -> list[Finding]:
     """Whether server and roster fit, into the machine and into the cgroup that a batch system or container sets."""
-    from fedtui.daemon.measure import machine
+    from fedtui.daemon.cgroups import own_groups
+    from fedtui.daemon.guard.readings import MB, Meter
 
-    memory = machine()
     count = len(project.roster().effective())
     wanted = SERVER_MB + count * CLIENT_MB
     need = f"server and {count} clients want about {wanted / 1024:.1f} GB, and room for their images"
     remedy = "end other programs, start fewer clients (fedtui up --clients N), or lower batch-size and image-size"
-    room, limit = memory["available_mb"], memory["limit_mb"]
+    room = Meter().read().available_mb
+    limit = min((limit / MB for group in own_groups() if (limit := group.limit) is not None), default=None)
     found = [Finding("memory", OK if room > wanted else WARN, f"{room / 1024:.1f} GB available; {need}", remedy if room <= wanted else "")]
     if limit is None:
         return [*found, Finding("cgroup limit", OK, "none")]

@@ -45,9 +45,9 @@ class Watch:
 
 
 def _moment(process: Mapping[str, Any]) -> tuple[object, ...]:
-    """What must change for a process to be worth a word: its state, or its start."""
+    """What must change for a process to be worth a word: its state, what it waits for, or its start."""
     state = "ready" if process["state"] == "running" else process["state"]
-    return state, process["started"], process["restarts"]
+    return state, process["started"], process["restarts"], process.get("waits_for")
 
 
 def wait_until_ready(watch: Watch, names: Collection[str], timeout: float) -> int:
@@ -61,7 +61,8 @@ def wait_until_ready(watch: Watch, names: Collection[str], timeout: float) -> in
     end = time.monotonic() + timeout
     while True:
         processes = watch.look()
-        missing, held = [], []
+        missing: list[str] = []
+        held: list[str] = []
         for name in names:
             process = processes.get(name) or {"state": "stopped"}
             if process["state"] in ("failed", "stopped"):

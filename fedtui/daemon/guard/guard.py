@@ -105,7 +105,7 @@ class Guard:
         wanted = wish.settings.get(START_CLIENTS, 0)
         if isinstance(wanted, int) and wanted > fitting > 0:
             wish = dataclasses.replace(wish, settings={**wish.settings, START_CLIENTS: fitting})
-            notes.append(f"the run begins with the {fitting} that fit")
+            notes.append(f"so the run begins with {fitting}")
         return wish, notes
 
     def _need(self, name: str, client: Client | None = None) -> float:

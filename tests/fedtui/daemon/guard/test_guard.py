@@ -98,7 +98,7 @@ def test_a_start_that_would_not_fit_is_held_and_comes_when_there_is_room(small_m
     house.open()
     answer = house.post("/v1/up", set={"start-clients": 3})
     assert any("2 of 3 clients fit into memory now; C3 starts when there is room" in note for note in answer["notes"])
-    assert any("begins with the 2" in note for note in answer["notes"])
+    assert any("so the run begins with 2" in note for note in answer["notes"])
     house.reach("running", "server", "C1", "C2")
     assert b"start-clients=2" in Path(f"/proc/{house.ps()['server']['pid']}/cmdline").read_bytes()
     held = house.ps()["C3"]
