@@ -46,12 +46,16 @@ class Processes:
 
     def spawn(self, name: str, *argv: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command; `name.log` gets its output, and its standard input is a pipe."""
-        env = {k: v for k, v in os.environ.items() if k not in OURS} | QUIET
-        env |= {"PYTHONPATH": str(PROJECT), "FLWR_HOME": str(self.folder / "flwr"), MARK: str(self.folder)} | environment
+        env = self.environment() | environment
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen([*map(str, argv)], cwd=cwd or self.folder, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log)
         self.all[name] = process
         return process
+
+    def environment(self) -> dict[str, str]:
+        """What every process here gets."""
+        env = {k: v for k, v in os.environ.items() if k not in OURS} | QUIET
+        return env | {"PYTHONPATH": str(PROJECT), "FLWR_HOME": str(self.folder / "flwr"), MARK: str(self.folder)}
 
     def python(self, name: str, *argv: object) -> subprocess.Popen[bytes]:
         """Start this Python."""

@@ -13,7 +13,6 @@ The host ends with the daemon. Its clients live on: each has a session of its ow
 """
 from __future__ import annotations
 
-import gc
 import json
 import os
 import socket
@@ -36,10 +35,11 @@ def main() -> int:
     except OSError:
         raise UserError("it is fedtui's daemon that starts this; for a client: python -m poweranger.client.standalone_client") from None
     standalone_client.limit_process(1)
-    from poweranger.client import client_app, node  # noqa: F401
-    from poweranger.client.training import configure_tensorflow
+    with standalone_client.loading():
+        from poweranger.client import client_app, node  # noqa: F401
+        from poweranger.client.training import configure_tensorflow
 
-    configure_tensorflow(1)
+        configure_tensorflow(1)
     if serve(control):
         del sys.argv[0]  # the "-m" of `python -m MODULE`
         run_program("client", standalone_client.main)
@@ -56,8 +56,6 @@ def serve(control: socket.socket) -> bool:
     """
     if len(os.listdir("/proc/self/task")) > 1:
         raise UserError("a library has started threads on import: clients cannot be forked")
-    gc.collect()
-    gc.freeze()  # a collection in a fork would write to, and so copy, every page that has an object
     with suppress(BrokenPipeError):
         control.send(b"ready")
     while True:
