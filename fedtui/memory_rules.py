@@ -12,6 +12,10 @@ MEMORY_KEYS: dict[str, Any] = {
     "guard": bool, "dry-run": bool, "auto-return": bool, "reserve-mb": int,
     "warn-at": float, "stop-at": float, "stop-now-at": float, "kill-at": float,
 }  # fmt: skip
+STEPS = {  # of the guard's ladder, in words
+    "calm": "there is room", "warn": "memory becomes short", "hold": "no client is started", "stop": "a client is stopped at its round's end",
+    "stop_now": "a client is stopped at once", "kill": "a client is killed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,13 @@ import typer
 
 from fedtui.cli.context import Json, daemon
 from fedtui.cli.output import write, write_json, write_table
+from fedtui.memory_rules import STEPS
 
 COLUMNS = {
     "name": "NAME", "uses": "USES (PSS)", "frees": "STOPPING FREES", "resident": "RESIDENT", "swap": "SWAP", "gpu": "GPU", "peak": "PEAK",
     "need": "NEEDS", "growth": "GROWTH", "note": "",
 }  # fmt: skip
 HISTORY = {"when": "TIME", "action": "ACTION", "process": "PROCESS", "left": "LEFT", "reserve": "RESERVE", "reason": "WHY"}
-STEPS = {
-    "calm": "there is room", "warn": "memory becomes short", "hold": "no client is started", "stop": "a client is stopped at its round's end",
-    "stop_now": "a client is stopped at once", "kill": "a client is killed",
-}  # fmt: skip
 
 
 def memory(

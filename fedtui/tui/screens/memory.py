@@ -39,10 +39,11 @@ class MemoryPane(Pane):
     ABOUT_PROCESS = True
     DEFAULT_CSS = """
     MemoryPane { layout: vertical; }
-    MemoryPane #machine { height: 5; }
+    MemoryPane #machine { height: 6; }
     MemoryPane #chart { height: 1fr; min-height: 7; }
     MemoryPane #processes { height: auto; min-height: 5; max-height: 50%; }
     MemoryPane #processes Listing { height: auto; }
+    MemoryPane #guard { height: auto; display: none; }
     MemoryPane #gpus { height: auto; display: none; }
     """
 
@@ -52,9 +53,10 @@ class MemoryPane(Pane):
         self._gpus: list[Gpu] = []
         self._reader: Gpus | None = Gpus()  # None while it is being asked, and for good when there is no GPU
         self._asked = 0.0
+        self._decisions: list[str] = []
 
     def compose(self) -> ComposeResult:
-        """Three panels, and one for GPUs where there are any."""
+        """Three panels, one for what the guard has decided, and one for GPUs where there are any."""
         with Vertical(id="machine", classes="panel") as machine:
             machine.border_title = "Memory"
             yield MachineMemory()
@@ -65,6 +67,7 @@ class MemoryPane(Pane):
             processes.border_title = "Processes"
             processes.border_subtitle = "stopping a process frees what it shares with no other"
             yield Listing(COLUMNS, EMPTY, id="sizes")
+        yield Static(id="guard", classes="panel", markup=False)
         yield Static(id="gpus", classes="panel", markup=False)
 
     def take_focus(self) -> None:
@@ -87,7 +90,8 @@ class MemoryPane(Pane):
         machine, sizes = store.memory.get("machine", {}), {process["name"]: process for process in store.memory.get("processes", ())}
         names = [process["name"] for process in store.processes]
         limit = limit_mb(machine) if machine else None
-        self.query_one(MachineMemory).show(machine, [(name, size.get("pss_mb") or 0.0, self._style(name)) for name, size in sizes.items()])
+        guard = store.memory.get("guard") or {}
+        self.query_one(MachineMemory).show(machine, guard, [(name, _uses(size) or 0.0, self._style(name)) for name, size in sizes.items()])
         layers = [Layer(name, self._style(name), list(store.history[name])) for name in names if name in store.history]
         self.query_one(StackChart).show(layers, time.time(), limit)
         held = [process["name"] for process in store.processes if process["state"] == "held"]
@@ -97,10 +101,21 @@ class MemoryPane(Pane):
             listing.go(store.selected)
         elif listing.key is not None:  # what keys act on is what is in sight
             store.selected = listing.key
-        together = sum(size.get("pss_mb") or 0.0 for size in sizes.values())
+        together = sum(_uses(size) or 0.0 for size in sizes.values())
         title = f"Processes  {_size(together)} together" if len(sizes) > 1 else "Processes"
         if (panel := self.query_one("#processes")).border_title != title:
             panel.border_title = title
+        self._show_decisions(guard)
+
+    def _show_decisions(self, guard: dict[str, Any]) -> None:
+        """The last ones, the newest first; there is little room for them in a low terminal."""
+        lines = [_decision_line(decision) for decision in reversed(guard.get("last") or ())][: 1 if self.size.height < 30 else 4]
+        panel = self.query_one("#guard", Static)
+        panel.display = bool(lines)
+        if self._decisions != lines:
+            self._decisions = lines
+            panel.border_title, panel.border_subtitle = "Memory guard", "fedtui memory --history has all, with their figures"
+            panel.update("\n".join(lines))
 
     @on(Listing.Moved, "#sizes")
     def _moved(self) -> None:
@@ -118,13 +133,23 @@ class MemoryPane(Pane):
     def _cells(self, name: str, size: dict[str, Any]) -> tuple[Cell, ...]:
         colour = self._style(name).color
         process = self.store.process(name) or {}
+        note = self._note(name, size, process)
         pid = process.get("pid")
         on_gpu = sum(gpu.processes.get(pid, 0.0) for gpu in self._gpus) if pid is not None else 0.0
         return (
-            (glyph("selected"), colour.name if colour else "") if size else (glyph("held"), "warning"), name, _size(size.get("pss_mb")), _size(size.get("uss_mb")),
+            (glyph("selected"), colour.name if colour else "") if size else (glyph("held"), "warning"), name, _size(_uses(size)), _size(size.get("uss_mb")),
             (_size(size.get("rss_mb")), "muted"), (_swap(size.get("swap_mb")), "warning"), _size(on_gpu) if on_gpu else "",
-            (_growth(self.store.history.get(name, ())) if size else "", "muted"), ("" if size else f"held: {process.get('reason')}", "warning"),
+            (_growth(self.store.history.get(name, ())) if size else "", "muted"), (note, "warning"),
         )  # fmt: skip
+
+    def _note(self, name: str, size: dict[str, Any], process: dict[str, Any]) -> str:
+        """Why it is held, or what will become of it."""
+        if not size:
+            return f"held: {process.get('reason')}"
+        forecast = next((entry for entry in (self.store.memory.get("guard") or {}).get("forecasts", ()) if entry["process"] == name), None)
+        if forecast:
+            return str(forecast["text"]).removeprefix(f"{name} ")
+        return "the kernel does not tell what it shares" if size.get("pss_refused") else ""
 
     # GPUs
 
@@ -148,6 +173,17 @@ def _gpu_line(gpu: Gpu) -> str:
     busy = "" if gpu.busy_percent is None else f"  {gpu.busy_percent} % busy"
     share = gpu.used_mb / gpu.total_mb if gpu.total_mb else 0.0
     return f"{gpu.name}  {bar(share, 20)}  {gigabytes(gpu.used_mb)} of {gigabytes(gpu.total_mb)}{busy}"
+
+
+def _decision_line(decision: dict[str, Any]) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
+    who = f" {decision['process']}" if decision["process"] else ""
+    return f"{when}  {decision['action']}{who}{' (dry run)' if decision.get('dry_run') else ''}: {decision['reason']}"
+
+
+def _uses(size: dict[str, Any]) -> float | None:
+    """PSS; RSS where the kernel refuses that."""
+    return size.get("rss_mb") if size.get("pss_refused") else size.get("pss_mb")
 
 
 def _size(megabytes: float | None) -> str:

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.style import Style as ContentStyle
 from textual.widget import Widget
 
+from fedtui.memory_rules import STEPS
 from fedtui.tui.glyphs import MUTED, glyph
 from fedtui.tui.widgets.memory_bar import FULL, TIGHT, gigabytes
 
@@ -21,19 +22,20 @@ def limit_mb(machine: Mapping[str, Any]) -> float:
 
 
 class MachineMemory(Widget):
-    """A bar and two lines of figures."""
+    """A bar, on which marks show where the guard acts, two lines of figures, and one on the guard."""
 
-    DEFAULT_CSS = "MachineMemory { height: 3; }"
+    DEFAULT_CSS = "MachineMemory { height: 4; }"
 
     def __init__(self) -> None:
         super().__init__()
         self._machine: Mapping[str, Any] = {}
+        self._guard: Mapping[str, Any] = {}
         self._parts: list[Part] = []
         self._shown: Content | None = None
 
-    def show(self, machine: Mapping[str, Any], parts: Iterable[Part]) -> None:
+    def show(self, machine: Mapping[str, Any], guard: Mapping[str, Any], parts: Iterable[Part]) -> None:
         """Bring it up to date."""
-        self._machine, self._parts = machine, list(parts)
+        self._machine, self._guard, self._parts = machine, guard, list(parts)
         if (content := self._content()) != self._shown:
             self._shown = content
             self.refresh()
@@ -64,8 +66,22 @@ class MachineMemory(Widget):
             self._bar(total, used), "\n",
             (f"free {gigabytes(free)}", f"bold {tone}"), f"  federation {gigabytes(ours)}{others}",
             (f"  {glyph('warning')} stalled {stalled:.0f} % of the time" if stalled >= 1 else "", "$warning"), "\n",
-            (f"{what}{swap}", MUTED),
+            (f"{what}{swap}", MUTED), "\n", self._guard_line(),
         )  # fmt: skip
+
+    def _guard_line(self) -> Content:
+        """What the guard does, and below how much it does more."""
+        guard = self._guard
+        if not guard:
+            return Content("")
+        if guard["state"] == "off":
+            return Content.styled("guard off: memory.guard = false in [tool.fedtui]", MUTED)
+        bounds = guard["thresholds_mb"]
+        step = guard["step"]
+        dry = " (dry run)" if guard["state"] == "dry-run" else ""
+        tone = MUTED if step == "calm" else "$warning" if step in ("warn", "hold") else "$error"
+        rules = f"  starts leave {gigabytes(bounds['hold'])} free; below {gigabytes(bounds['stop'])} clients are stopped"
+        return Content.assemble((f"guard{dry}: {STEPS[step]}", tone), (rules, MUTED))
 
     def _bar(self, total: float, used: float) -> Content:
         width = max(self.size.width, 1)
@@ -78,4 +94,13 @@ class MachineMemory(Widget):
             end = min(round(ends / total * width), width)
             parts.append(("▒" * (end - begin), MUTED) if style is None else ("█" * (end - begin), ContentStyle.from_rich_style(style)))
             begin = max(begin, end)
-        return Content.assemble(*parts, ("░" * (width - begin), "$foreground 25%"))
+        marks = {round((total - bound) / total * width): tone for bound, tone in self._marks()}
+        free: list[tuple[str, str]] = [("┆", marks[x]) if x in marks else ("░", "$foreground 25%") for x in range(begin, width)]
+        return Content.assemble(*parts, *free)
+
+    def _marks(self) -> list[tuple[float, str]]:
+        """How much is left where the guard begins to hold starts, and to stop clients."""
+        if self._guard.get("state") in (None, "off"):
+            return []
+        bounds = self._guard["thresholds_mb"]
+        return [(bounds["hold"], "$warning"), (bounds["stop"], "bold $error")]

@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.widget import Widget
 
+from fedtui.memory_rules import STEPS
 from fedtui.tui.glyphs import MUTED, glyph
 from fedtui.tui.store import Store
 
@@ -28,8 +29,9 @@ class MemoryBar(Widget):
     def show(self, store: Store) -> None:
         """Bring it up to date."""
         self._memory = store.memory
-        held = [process["name"] for process in store.processes if process["state"] == "held" and "memory" in str(process.get("reason", ""))]
-        self._guard = f"{', '.join(held)} held back for want of memory" if held else str(store.info.get("guard") or "")
+        held = [process["name"] for process in store.processes if process.get("waits_for") in ("memory", "return")]
+        step = (store.memory.get("guard") or {}).get("step", "calm")
+        self._guard = f"{', '.join(held)} held back for want of memory" if held else "" if step == "calm" else STEPS[step]
         line, old = self._content(), self._line
         self._line = line
         if old is None or line.spans != old.spans or len(line) != len(old):

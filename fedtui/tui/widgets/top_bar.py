@@ -56,5 +56,7 @@ def _right(store: Store) -> Content:
         parts.append(("connecting… ", "$warning"))
     elif not store.daemon_ok:
         parts.append((f"{glyph('failed')} daemon lost, trying again ", "bold $error"))
+    elif (store.memory.get("guard") or {}).get("step", "calm") != "calm":
+        parts.append((f"{glyph('warning')} memory is short ", "$warning"))
     parts.append((f"{clean(store.project.root.name)} ", MUTED))
     return Content.assemble(*parts)

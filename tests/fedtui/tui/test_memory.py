@@ -39,6 +39,14 @@ def two(**machine: Any) -> dict[str, Any]:
     return news(process("server", pss_mb=90.0), process("C1", pss_mb=430.0), process("C2", "stopped", pss_mb=None, rss_mb=None)) | {"memory": memory}
 
 
+def guarded(step: str, **guard: Any) -> dict[str, Any]:
+    """As `two`, with what the daemon says of its guard."""
+    bounds = {"warn": 1024.0, "hold": 819.2, "stop": 614.4, "stop_now": 409.6, "kill": 204.8}
+    found = two()
+    found["memory"]["guard"] = {"state": "on", "step": step, "auto_return": True, "thresholds_mb": bounds, "reserve_mb": 819.2, "promised_mb": 0.0, "forecasts": [], "last": [], **guard}
+    return found
+
+
 def at_memory(interface: Interface, project: Project, script: Callable[[Screen], Any], size: tuple[int, int] = (120, 40), **options: Any) -> None:
     async def go(screen: Screen) -> None:
         await screen.app.action_go("memory")
@@ -72,6 +80,43 @@ class TestPane:
             assert "╌" not in screen.text
             screen.app.show_news(two(limit_mb=600.0, pressure={"avg10": 12.4, "avg60": 1.0, "avg300": 0.0}))
             await screen.shows("free 80 MB", "limit ", "╌╌╌", "stalled 12 % of the time")
+
+        at_memory(interface, project, script)
+
+    def test_the_guard_is_told_with_its_thresholds_decisions_and_forecasts(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            screen.app.show_news(guarded("calm"))
+            await screen.shows("guard: there is room", "starts leave 819 MB free", "below 614 MB clients are stopped", "┆")
+            assert "memory is short" not in screen.text and "Memory guard" not in screen.text
+            decision = {"time": 1_800_000_000.0, "action": "finish", "process": "C2", "reason": "it is the newest", "dry_run": False}
+            forecast = {"process": "C1", "mb_a_round": 40.0, "round": 17, "text": "C1 grows 40 MB a round: reaches the limit about round 17"}
+            news = guarded("stop", last=[decision], forecasts=[forecast])
+            news["processes"][2] |= {"state": "held", "waits_for": "return", "reason": "stopped at its round's end by the memory guard"}
+            screen.app.show_news(news)
+            await screen.shows("guard: a client is stopped at its round's end", "finish C2: it is the newest", "memory is short", "grows 40 MB a round: reaches the limit")
+            await screen.shows("held: stopped at its round's end by the memory guard")
+            await screen.app.action_go("overview")
+            await screen.shows("C2 held back for want of memory")
+
+        at_memory(interface, project, script, (200, 50))
+
+    @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+    def test_what_the_guard_does_has_room_in_a_small_terminal(self, project: Project, interface: Interface, size: tuple[int, int]) -> None:
+        async def script(screen: Screen) -> None:
+            decision = {"time": 1_800_000_000.0, "action": "finish", "process": "C2", "reason": "it uses 900 MB, 300 more than expected", "dry_run": True}
+            screen.app.show_news(guarded("kill", state="dry-run", last=[decision] * 5))
+            await screen.shows("guard (dry run): a client is killed", "finish C2 (dry run): it uses 900 MB", "USES (PSS)", "C1")
+            assert max(map(len, screen.lines)) == size[0] and len(screen.lines) == size[1]
+
+        at_memory(interface, project, script, size)
+
+    def test_a_guard_that_is_off_and_a_kernel_that_tells_little_are_said(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            news = guarded("calm", state="off")
+            news["memory"]["processes"][1] |= {"pss_mb": None, "uss_mb": None, "swap_mb": None, "pss_refused": True}
+            screen.app.show_news(news)
+            await screen.shows("guard off", "does not tell what it shares")
+            assert row(screen, "C1")[2:4] == ["860", "MB"]
 
         at_memory(interface, project, script)
 
