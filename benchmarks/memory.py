@@ -32,9 +32,9 @@ def memory(pid: int) -> Memory:
 
 
 def bare() -> Memory:
-    """A process that has imported TensorFlow and does nothing."""
+    """A process that has imported TensorFlow, without scikit-learn, which tests install and it would load, and does nothing."""
     with processes() as programs:
-        code = "import tensorflow, sys; print('ready', flush=True); sys.stdin.read()"
+        code = "import sys; sys.modules['sklearn'] = None; import tensorflow; print('ready', flush=True); sys.stdin.read()"
         process = programs.python("bare", "-c", code)
         programs.see("bare", "ready")
         time.sleep(1)

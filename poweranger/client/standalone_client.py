@@ -27,6 +27,7 @@ from poweranger.run_config import KEYS, find_key, from_environment, from_pyproje
 
 SITE_KEYS = [key.name for key in KEYS if key.reader == "site"]
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+UNUSED = ("h5py", "sklearn")  # Keras does without them; it would load them, where they are installed: 11 and 42 MB, and a second
 M_ARENA_MAX, ARENAS = -8, 2  # malloc.h; glibc's default is 8 a core, each of which keeps what it once got
 
 
@@ -117,7 +118,8 @@ def loading() -> Iterator[None]:
 
 def limit_process(threads: int) -> None:
     """Set what libraries look at when they are loaded: so before TensorFlow is."""
-    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]  # else Keras loads it, where it is installed: 42 MB and a second
+    for name in UNUSED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["OMP_NUM_THREADS"] = str(threads)
