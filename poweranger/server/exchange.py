@@ -104,7 +104,7 @@ class Exchange:
         ----------
         names : client id of each node.
         what : for the log, such as `round 3 fit`.
-        on_answer : called with all answers so far whenever one comes.
+        on_answer : called with all answers so far whenever one comes and others are missing.
 
         Returns
         -------
@@ -126,7 +126,8 @@ class Exchange:
                     answers.append(Answer(client_id, "failed", seconds, reply.error.reason or "the client's app failed"))
                 else:
                     answers.append(Answer(client_id, "ok", seconds, message=reply))
-                on_answer(answers)
+                if waiting:
+                    on_answer(answers)
             limit = _limit(answers, len(messages), deadline, grace)
             left = start + limit - time.monotonic()
             if not waiting or left <= 0:
