@@ -279,6 +279,8 @@ class MetricsPane(Pane):
         page, pages = grid.page
         parts = [self._sources[0].name if len(self._sources) == 1 else "", {"both": ""}.get(choice.phase, choice.phase)]
         parts += ["faint: worst site" if any(line.name == figures.WORST_SITE for line in self._series(grid.chosen)) else ""]
+        secure = {run.name for run in self.store.runs if run.config.get("secure-aggregation") is True}
+        parts += ["secure aggregation: sums only, no single clients" if any(source.name in secure for source in self._sources) else ""]
         parts += [f"{choice.stressed} in front" if choice.clients and choice.stressed else ""]
         parts += [f"smoothed {choice.smoothing}" if choice.smoothing else "", f"filter {self._filter}" if self._filter else ""]
         parts += [f"page {page}/{pages}" if pages > 1 and not grid.single else ""]

@@ -92,6 +92,17 @@ class TestSizes:
 
 
 class TestPanels:
+    def test_a_run_whose_server_sees_sums_only_says_so(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            run = {"clients": ["C1", "C2", "C3"], "privacy": {"dp": "off", "secure_aggregation": True}}
+            screen.app.show_news(news(process("server"), progress=PROGRESS, run=run))
+            await screen.shows("SUMS ONLY", "round 3/10")
+            screen.app.show_news(news(process("server"), progress=PROGRESS, run={**run, "privacy": {"dp": "off", "secure_aggregation": False}}))
+            await screen.shows("round 3/10")
+            assert "SUMS ONLY" not in screen.text
+
+        interface(project, script, (80, 24), live=False)
+
     def test_a_small_window_has_one_panel_at_a_time_under_the_table(self, project: Project, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             screen.app.show_news(news(process("server")))

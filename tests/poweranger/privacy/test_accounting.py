@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
@@ -11,6 +12,7 @@ from scipy.stats import norm
 
 from poweranger.errors import UserError
 from poweranger.privacy.accounting import EVERYONE, Ledger, Spending, epsilon
+from poweranger.privacy.protection import require_for
 
 
 def gaussian_epsilon(noise: float, delta: float) -> float:
@@ -62,3 +64,10 @@ def test_the_ledger_survives_run_toml_and_counts_the_client_that_spent_most() ->
     assert both.epsilon(1e-5) == epsilon([(1.0, 0.3, 30), (2.0, 1.0, 1)], 1e-5)
     with pytest.raises(UserError, match="cannot be resumed"):
         Ledger.from_list([{"noise_multiplier": 1.0}])
+
+
+def test_without_the_library_a_private_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    require_for({"dp": "off"})
+    with pytest.raises(UserError, match=r"pip install 'federated-health\[privacy\]'"):
+        require_for({"dp": "local"})
