@@ -42,6 +42,12 @@ def evaluation_metrics(counts: Counts, classes: Sequence[str]) -> dict[str, floa
     return metrics | found
 
 
+def confusion_rows(counts: Counts, classes: Sequence[str]) -> list[Row]:
+    """A row a true class for `confusion.csv`."""
+    table = counts[CONFUSION].tolist() if CONFUSION in counts else []
+    return [{"true_class": name, **{f"predicted_{other}": n for other, n in zip(classes, row, strict=True)}} for name, row in zip(classes, table, strict=False)]
+
+
 def class_rows(counts: Counts, classes: Sequence[str], wanted: float) -> list[Row]:
     """A row a class for `class_metrics.csv`: its ranking, and the probability from which the `wanted` share of it is found."""
     if SCORES not in counts:

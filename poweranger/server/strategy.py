@@ -15,12 +15,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from poweranger.errors import RunFailed
-from poweranger.messages import ARRAYS, CONFUSION, METRICS, NUM_EXAMPLES, pack, split_flat, unpack
+from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack, split_flat, unpack
 from poweranger.notify import notify
 from poweranger.results import EVAL, FIT
 from poweranger.run_config import KEYS, answers_needed
 from poweranger.server.exchange import Answer
-from poweranger.server.figures import PER_SITE, absent, apart, class_rows, evaluation_metrics, merge
+from poweranger.server.figures import PER_SITE, absent, apart, class_rows, confusion_rows, evaluation_metrics, merge
 from poweranger.server.gather import Gathered, gather_each, gather_sum
 from poweranger.server.replies import Figures
 from poweranger.server.session import Round, Session
@@ -182,11 +182,9 @@ class Saveable(Strategy):
         found |= evaluation_metrics(counts, classes)
         far, current.worst = apart(current.rows.get("eval_client_metrics", ()), PLAIN)
         found |= far
-        if CONFUSION in counts:
-            for name, row in zip(classes, counts[CONFUSION].tolist(), strict=True):
-                current.add("confusion", true_class=name, **{f"predicted_{other}": n for other, n in zip(classes, row, strict=True)})
-        for values in class_rows(counts, classes, self.session.config["wanted-sensitivity"]):
-            current.add("class_metrics", **values)
+        for name, rows in (("confusion", confusion_rows(counts, classes)), ("class_metrics", class_rows(counts, classes, self.session.config["wanted-sensitivity"]))):
+            for row in rows:
+                current.add(name, **row)
         if (missing := absent(counts, classes)) != self.session.absent:
             self.session.absent = missing
             if missing:
