@@ -14,6 +14,7 @@ from fedtui.daemon.supervisor import Supervisor
 
 TICK_S = 1.0
 LOOK_EVERY = 5  # ticks
+PSS_SHARE = 0.004  # of a core: the kernel takes 20 ms for each GB of a process
 
 
 class Keeper:
@@ -23,6 +24,7 @@ class Keeper:
         self._supervisor, self._idle = supervisor, idle
         self._last_use = time.monotonic()
         self._measured = 0.0
+        self._not_before = 0.0  # PSS is read again
         self._rotating: dict[str, asyncio.Task[None]] = {}
         self._progress: tuple[int, int] | None = None
 
@@ -58,7 +60,7 @@ class Keeper:
             self._idle()
 
     def measure(self) -> None:
-        """Take CPU and RSS of all, unless that was done within the last second, and PSS of one: reading it costs milliseconds."""
+        """Take CPU and RSS of all, unless that was done within the last second, and PSS of one, as seldom as that has to be."""
         live = self._live()
         if time.monotonic() - self._measured < TICK_S / 2 and all(process.usage.rss_mb is not None for process in live):
             return
@@ -67,8 +69,11 @@ class Keeper:
             process.usage.sample(process.known())
         due = max(live, key=lambda process: process.usage.due, default=None)
         for process in live:
-            if (process.usage.pss_mb is None and not process.usage.refused) or (process is due and process.usage.due >= 0):
+            new = process.usage.pss_mb is None and not process.usage.refused
+            if new or (process is due and process.usage.due >= 0 and self._measured >= self._not_before):
+                begun = time.thread_time()
                 process.usage.measure(stat.ident.pid for stat in process.known())
+                self._not_before = self._measured + (time.thread_time() - begun) / PSS_SHARE
 
     def _look_through(self) -> None:
         """Find what the processes have started since."""
