@@ -29,6 +29,8 @@ class RunSummary:
     outcome : one of `OUTCOMES`; `reason` says more when there is more to say.
     rounds_done, rounds : complete rounds, and how many it was to have; None when not known.
     best_accuracy, best_loss : the best of the rounds' evaluations; None before the first.
+    best_round, best_metric, best_value : whose model is `best.npz`, by which figure; None and "" before the first.
+    stopped_early : it ended before its last round for want of a better model; `reason` says more.
     seconds : from start to end, so far for a running one; None when the end is not known.
     clients, synthetic : who took part, and who of them with made-up images.
     """
@@ -47,6 +49,10 @@ class RunSummary:
     best_loss: float | None = None
     clients: tuple[str, ...] = ()
     synthetic: tuple[str, ...] = ()
+    best_round: int | None = None
+    best_metric: str = ""
+    best_value: float | None = None
+    stopped_early: bool = False
 
 
 def find_run(results: Path, name: str | None = None) -> Path:
@@ -86,6 +92,8 @@ def summary(run: Path) -> RunSummary:
     outcome, config = info.get("outcome"), info.get("config")
     config = config if isinstance(config, dict) else {}
     start, end = _moment(info.get("start")), _moment(info.get("end"))
+    best = info.get("best")
+    best = best if isinstance(best, dict) else {}
     stop = now() if outcome == "running" else end
     evaluations = Table(run / "metrics" / "eval_metrics.csv")
     evaluations.poll()
@@ -104,6 +112,10 @@ def summary(run: Path) -> RunSummary:
         best_loss=min(_values(evaluations, "loss"), default=None),
         clients=_names(info.get("clients")),
         synthetic=_names(info.get("synthetic")),
+        best_round=_count(best.get("round")),
+        best_metric=str(best.get("metric", "")),
+        best_value=value if isinstance(value := best.get("value"), float) else None,
+        stopped_early=info.get("stopped_early") is True,
     )
 
 

@@ -9,7 +9,7 @@ from fedtui.cli.context import Json, project
 from fedtui.cli.output import seconds, write_json, write_table
 
 COLUMNS = {
-    "name": "NAME", "begin": "START", "took": "TOOK", "of": "ROUNDS", "outcome": "OUTCOME", "best_accuracy": "BEST ACCURACY", "differs": "DIFFERS IN",
+    "name": "NAME", "begin": "START", "took": "TOOK", "of": "ROUNDS", "outcome": "OUTCOME", "best_round": "BEST ROUND", "best_accuracy": "BEST ACCURACY", "differs": "DIFFERS IN",
 }  # fmt: skip
 
 

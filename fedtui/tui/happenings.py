@@ -68,6 +68,6 @@ def _of_run(before: tuple[str | None, str | None], now: tuple[str | None, str | 
     if name is None or now == before or outcome in (None, "running"):
         return
     if outcome == "finished":
-        yield "information", f"run {name} has finished", "7 shows all runs, 2 its curves"
+        yield "information", f"run {name} has finished" + (f" ({reason})" if reason else ""), "7 shows all runs, 2 its curves"
     else:
         yield "error" if outcome == "failed" else "warning", f"run {name}: {outcome}" + (f" ({reason})" if reason else ""), "7 shows all runs and resumes one"

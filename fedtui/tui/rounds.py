@@ -41,12 +41,13 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Rounds:
-    """A run's rounds. `parts` by client, round and phase; `going` is the round that goes on, None without one."""
+    """A run's rounds. `parts` by client, round and phase; `going` is the round that goes on, `best` the best one, None without one."""
 
     clients: tuple[str, ...] = ()
     rounds: tuple[int, ...] = ()
     parts: dict[tuple[str, int, str], Part] = field(default_factory=dict)
     going: int | None = None
+    best: int | None = None
 
     @cached_property
     def answers(self) -> dict[str, tuple[int, int, float | None]]:

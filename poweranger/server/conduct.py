@@ -154,4 +154,5 @@ def _versions() -> dict[str, str]:
 
 def _close(run: Run, outcome: str, reason: str = "") -> None:
     run.close(outcome, reason)
-    run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [], "reason": run.info.get("reason", "")})
+    run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [],
+                  "reason": run.info.get("reason", ""), "best": run.info.get("best", {})})

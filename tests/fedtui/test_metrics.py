@@ -290,6 +290,10 @@ def test_runs_newest_first_with_what_they_reached(folder, monkeypatch):
     assert find_run(folder, first.name) == first.path
     with pytest.raises(UserError, match=f"no run zzz.*{second.name}"):
         find_run(folder, "zzz")
+    assert (newest.best_round, newest.best_value, newest.stopped_early) == (None, None, False)
+    second.update(best={"round": 3, "metric": "auc", "value": 0.9}, stopped_early=True)
+    assert (summaries(folder)[0].best_round, summaries(folder)[0].best_metric, summaries(folder)[0].best_value) == (3, "auc", 0.9)
+    assert summaries(folder)[0].stopped_early
     second.close("failed", "nobody came")
     assert (summaries(folder)[0].outcome, summaries(folder)[0].reason) == ("failed", "nobody came")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -56,7 +57,7 @@ class RoundsPane(Pane):
         self._going = Going()
         self._complete = Rounds()
         self._empty = True
-        self._shown: tuple[Any, ...] | None = None  # run, its tables, what is known of the round that goes on, outcome
+        self._shown: tuple[Any, ...] | None = None  # run, its tables, what is known of the round that goes on, outcome, best round
         self._troubles: dict[str, tuple[str, int, str]] = {}
         self._wanted: tuple[str, int] | None = None  # a cell to go to when there is one
 
@@ -171,14 +172,15 @@ class RoundsPane(Pane):
     def _update(self) -> None:
         name, grid = self.run_name, self.query_one(RoundGrid)
         tables = self.store.tables(name) if name else {}
-        outcome = next((run.outcome for run in self.store.runs if run.name == name), "")
-        news = (name, tables, self._going.take(name, self.store.progress), outcome)
+        run = next((run for run in self.store.runs if run.name == name), None)
+        outcome, best = (run.outcome, run.best_round) if run is not None else ("", None)
+        news = (name, tables, self._going.take(name, self.store.progress), outcome, best)
         if self._shown is not None and news[1] is self._shown[1] and news == self._shown:
             return
         if self._shown is None or tables is not self._shown[1]:
             self._complete = rounds_of(tables)
         self._shown = news
-        rounds = with_going(self._complete, *news[2])
+        rounds = replace(with_going(self._complete, *news[2]), best=best)
         empty = not rounds.rounds
         if empty:
             self.query_one(Nothing).update(self._why_nothing(name, bool(tables)))
@@ -201,8 +203,8 @@ class RoundsPane(Pane):
             for sign, word in SIGNS:
                 text.append(f"{glyph(sign)} ", "bold").append(f"{word}  ")
         self.query_one("#about", Static).update(text)
-        outcome = next((run.outcome for run in self.store.runs if run.name == self.run_name), "")
-        entitle(self.query_one(RoundGrid), f"Rounds of {self.run_name}  {glyph(outcome)} {outcome}")
+        best = f"  {glyph('best')} best {rounds.best}" if rounds.best else ""
+        entitle(self.query_one(RoundGrid), f"Rounds of {self.run_name}  {glyph(outcome)} {outcome}{best}")
 
     def _show_cell(self) -> None:
         grid, place = self.query_one(RoundGrid), self.query_one("#cell", Static)

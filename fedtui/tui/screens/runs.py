@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EMPTY = "no run yet\n\nu starts the federation, and with it the first run\n: and Demo shows one on made-up images"
 COLUMNS = (
-    Column("", 1, 1), Column("RUN", 46, 12), Column("OUTCOME", 13, 9), Column("ROUNDS", 11, 6, right=True), Column("ACCURACY", 8, 8, right=True),
+    Column("", 1, 1), Column("RUN", 46, 12), Column("OUTCOME", 13, 9), Column("ROUNDS", 16, 6, right=True), Column("ACCURACY", 8, 8, right=True),
     Column("LOSS", 8, 6, right=True, beyond=88), Column("TOOK", 9, 6, right=True, beyond=66), Column("STARTED", 16, beyond=125), Column("DIFFERS IN", least=12),
 )  # fmt: skip
 
@@ -89,7 +89,7 @@ class RunsPane(Pane):
             (glyph("selected"), "accent") if picked else "",
             (run.name + (f" {glyph('left')}" if viewed else ""), "strong" if picked or viewed else ""),
             (f"{glyph(run.outcome)} {run.outcome}", colour(run.outcome)),
-            f"{'?' if run.rounds_done is None else run.rounds_done}/{'?' if run.rounds is None else run.rounds}",
+            (f"{glyph('best')}{run.best_round} " if run.best_round else "") + f"{'?' if run.rounds_done is None else run.rounds_done}/{'?' if run.rounds is None else run.rounds}",
             _figure(run.best_accuracy), _figure(run.best_loss), took(run.seconds),
             f"{run.start.astimezone():%Y-%m-%d %H:%M}" if run.start else "", (spell_config(differs), "muted"),
         )  # fmt: skip
@@ -178,7 +178,7 @@ class RunsPane(Pane):
 
 def _can_resume(run: RunSummary) -> bool:
     unfinished = run.rounds is None or run.rounds_done is None or run.rounds_done < run.rounds
-    return run.outcome in ("interrupted", "stopped", "failed") and unfinished
+    return (run.outcome in ("interrupted", "stopped", "failed") or run.stopped_early) and unfinished
 
 
 def _figure(value: float | None) -> str:

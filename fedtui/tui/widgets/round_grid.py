@@ -151,7 +151,8 @@ class RoundGrid(Painted, can_focus=True):
         head += [("ANSWERS  USUAL  ", "head")] if self._wide else []
         for number in visible:
             tone = "latest" if number == rounds.going else "crossed" if here and number == here[1] else "head"
-            head.append((f"{number:<{width}} ", tone))
+            text = f"{number}{glyph('best')}" if number == rounds.best else f"{number}"
+            head.append((f"{text if len(text) <= width else number:<{width}} ", tone))
         rows = [self._strip(head)]
         for client in rounds.clients[self._top : self._top + self.size.height - 1]:
             chosen = here is not None and client == here[0]

@@ -80,6 +80,7 @@ def _describe(run: RunSummary, store: Store, tall: bool) -> Content:
         Content.assemble((f"{glyph(run.outcome)} {run.outcome}", f"bold {colour(run.outcome)}"), f"  {clean(run.reason)}" if run.reason else ""),
         Content.assemble((" – ".join(times), MUTED)),
         Content.assemble(clean(clients), (images, "$warning")),
+        Content.assemble((f"{glyph('best')} best round {run.best_round}", "bold $accent"), clean(f"  {run.best_metric} {_spell(run.best_value)}")) if run.best_round else Content(""),
         *(_as_table if tall else _in_lines)(run, store),
     ]
     return Content("\n").join(line for line in lines if line.plain.strip())

@@ -66,7 +66,10 @@ class RunHeader(Widget):
         sign = Content.styled(f"{glyph(outcome)} {outcome} ", f"bold {colour(outcome)}")
         step = f" {PHASES.get(phase, phase)}" if outcome == "running" else ""
         badges: Parts = [badge, " "] if made_up else []
-        figures = Content.assemble(*badges, f" round {number}/{rounds} ")
+        if (run.get("privacy") or {}).get("secure_aggregation"):
+            badges += [Content.styled(" SUMS ONLY ", "reverse $accent"), " "]
+        best = (progress.get("best") or run.get("best") or {}).get("round")
+        figures = Content.assemble(*badges, f" round {number}/{rounds} ", (f"{glyph('best')} best {best} " if best else "", "$accent"))
         room = self.size.width - sign.cell_length - figures.cell_length - len(step) - 1
         name = Content.styled(str(progress["run"]), "bold").truncate(max(room, 8), ellipsis=True)
         length = min(room - name.cell_length - 1, BAR)

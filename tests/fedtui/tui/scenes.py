@@ -99,7 +99,7 @@ def running(project: Project) -> Scene:
     _write_logs(project, "server", *CLIENTS)
     progress = {
         "run": runs[0].name, "outcome": "running", "phase": "fit", "round": 4, "rounds": 10, "connected": list(CLIENTS), "sampled": ["C1", "C2", "C3"],
-        "replied": ["C1"], "seconds_left": 610.0,
+        "replied": ["C1"], "seconds_left": 610.0, "best": {"round": 3, "metric": "balanced_accuracy", "value": 0.625},
     }  # fmt: skip
     return Scene(news(processes, progress, _about(runs[0], CLIENTS)), runs, _sizes(processes))
 
@@ -191,7 +191,7 @@ def _run(
         (path / "metrics" / f"{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     start = datetime.datetime.strptime(name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=datetime.UTC)
     end = None if outcome == "running" else start + datetime.timedelta(seconds=seconds)
-    best = {"best_accuracy": 1 - loss / 2, "best_loss": loss}
+    best = {"best_accuracy": 1 - loss / 2, "best_loss": loss, "best_round": rounds, "best_metric": "balanced_accuracy", "best_value": 0.95 - loss / 2}
     return RunSummary(name, path, outcome, "", start, end, rounds, 10, seconds=seconds, config=CONFIG | dict(config or {}), clients=clients, synthetic=clients[2:], **best)
 
 

@@ -185,6 +185,19 @@ class TestStarting:
 
         hospital.open("runs", script)
 
+    def test_a_run_that_stopped_early_says_why_and_may_go_on(self, hospital: Hospital) -> None:
+        run = hospital.run("w-early", rounds=5)  # the newest also within the same second
+        run.update(best={"round": 2, "metric": "balanced_accuracy", "value": 0.375}, stopped_early=True, reason="stopped early: no better for 3 rounds")
+        run.close("finished")
+
+        async def script(screen: Screen) -> None:
+            await screen.shows("Runs  4", "stopped early: no better for 3 rounds", "★ best round 2  balanced_accuracy 0.375", "r resume")
+            assert "★2 5/20" in row(screen, "w-early") and "★" not in row(screen, "first")
+            await screen.press("3")
+            await screen.shows("★ best 2", "2★")
+
+        hospital.open("runs", script)
+
     def test_read_only_starts_nothing(self, house: House, stopped: Run, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             await screen.app.action_go("runs")
