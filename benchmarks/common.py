@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,8 +123,12 @@ def processes() -> Iterator[Processes]:
 class Federation:
     """A real server on the workload, with TLS and client keys, and its clients; all start at the same moment."""
 
-    def __init__(self, programs: Processes, clients: int, rounds: int, config: str = WORKLOAD, *, large: int = 0, wait_for: int = 0) -> None:
-        """With `large`, clients that send that many numbers and learn nothing; `wait_for` more clients than there are idles."""
+    def __init__(self, programs: Processes, clients: int, rounds: int, config: str = WORKLOAD, *, large: int = 0, wait_for: int = 0,
+                 client: Sequence[str] = ("-m", "poweranger.client.standalone_client")) -> None:
+        """With `large`, clients that send that many numbers and learn nothing; `wait_for` more clients than there are idles.
+
+        `client` is the program of each, which takes the client's options.
+        """
         names = [f"C{i}" for i in range(1, clients + 1)]
         folder, port = programs.folder, free_port()
         make_credentials(folder, names)
@@ -140,8 +144,7 @@ class Federation:
             if large:
                 argv: list[object] = ["-m", "benchmarks.peers", "large", name, address, trust, key, large]
             else:
-                argv = ["-m", "poweranger.client.standalone_client", "--client-id", name, "--server-address", address,
-                        "--root-certificates", trust, "--private-key", key]
+                argv = [*client, "--client-id", name, "--server-address", address, "--root-certificates", trust, "--private-key", key]
             self.clients[name] = programs.python(name, *argv)
 
     def done(self) -> int:
