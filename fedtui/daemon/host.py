@@ -7,10 +7,12 @@ import json
 import os
 import socket
 import subprocess
+import sysconfig
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+import poweranger
 from fedtui.cleaning import clean
 from fedtui.daemon.oom import exposed
 
@@ -43,6 +45,7 @@ class ClientHost:
         self._starting: asyncio.Task[None] | None = None
         self._failed: tuple[float, str] | None = None  # when and why
         self._ended: list[int] = []  # clients to be reaped
+        self._code = 0  # state of the code that it has loaded
         self._turn = asyncio.Lock()  # one request at a time: the socket holds only ten, and sending must not wait
         self._needed = time.monotonic()
 
@@ -113,7 +116,9 @@ class ClientHost:
         self._ended.clear()
 
     async def _ready(self) -> None:
-        """Return when there is one that can fork."""
+        """Return when there is one that can fork, and that has loaded what a process of its own would load now."""
+        if self._control and self._code != _newest_code():
+            self.close()
         self.prepare()
         if self._starting:
             await asyncio.shield(self._starting)  # others may wait for it, too
@@ -124,6 +129,7 @@ class ClientHost:
         """Start it and wait until it is ready, or note why not."""
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.setblocking(False)
+        self._code = _newest_code()
         try:
             with theirs:
                 self._execute(theirs)
@@ -175,3 +181,14 @@ class ClientHost:
         self._starting = None
         self.close()
         return self._failed[1]
+
+
+def _newest_code() -> int:
+    """The newest change of the app's modules, and of which packages are installed beside it."""
+    folders = [Path(folder) for folder in poweranger.__path__]
+    paths = [path for folder in folders for path in folder.rglob("*.py")] + [Path(sysconfig.get_path("purelib"))]
+    changes = [0]
+    for path in paths:
+        with contextlib.suppress(OSError):  # gone while we look
+            changes.append(path.stat().st_mtime_ns)
+    return max(changes)

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+import poweranger
 from fedtui.daemon import host as client_host
 from fedtui.daemon import placement, proc
 from fedtui.daemon.host import ClientHost, HostFailed
+from fedtui.daemon.oom import CLIENT_SCORE
 from fedtui.daemon.placement import Placement, cards, place
 from fedtui.roster import Client
 
@@ -53,6 +55,8 @@ def test_a_fork_looks_like_a_process_of_its_own(new_house: Callable[..., House])
     assert "WARD=north" not in Path(f"/proc/{second}/environ").read_text()
     umask = next(line for line in Path(f"/proc/{first}/status").read_text().splitlines() if line.startswith("Umask"))
     assert umask.split()[1] == "0077"
+    exposed = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (house.daemons[0].pid, first)]
+    assert exposed[1] == min(exposed[0] + CLIENT_SCORE, 1000)
     assert house.get("/v1/info")["client_host_pid"] == host
     assert host not in house.alive()  # it is none of the project's processes: nobody stops it with them
 
@@ -190,6 +194,28 @@ def test_a_host_that_nobody_needs_ends(forks: Callable[[], ClientHost], monkeypa
         assert host.pid is None and proc.identify(pid) is None
 
     asyncio.run(rest())
+
+
+def test_changed_code_is_loaded_anew(forks: Callable[[], ClientHost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "module.py").touch()
+    monkeypatch.setattr(poweranger, "__path__", [str(tmp_path)])
+
+    async def change() -> None:
+        host = forks()
+
+        async def forked() -> int | None:
+            with (tmp_path / "C1.log").open("wb") as log, contextlib.suppress(RuntimeError):
+                async with host.fork(command(tmp_path), dict(os.environ), tmp_path, log.fileno()):
+                    raise RuntimeError
+            return host.pid
+
+        first = await forked()
+        assert await forked() == first
+        os.utime(tmp_path / "module.py", (2e9, 2e9))
+        assert await forked() not in (None, first)
+        host.close()
+
+    asyncio.run(change())
 
 
 def test_it_is_not_to_be_started_by_hand() -> None:
