@@ -31,6 +31,8 @@ def test_learning_rate_warms_up_and_falls_to_two_percent() -> None:
     assert 0.02 * 0.05 <= rates[-1] < 0.05 * 0.03
     constant = resolve(parse_overrides("lr-schedule=constant warmup-rounds=0"))
     assert {learning_rate(r, constant) for r in range(1, 4)} == {0.05}
+    step = resolve(parse_overrides("lr-schedule=step warmup-rounds=1 num-server-rounds=8"))
+    assert [learning_rate(r, step) for r in range(1, 9)] == pytest.approx([0.025, 0.05, 0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
 
 
 def test_missing_and_nan_metrics_are_left_out_and_weights_renormalised() -> None:
