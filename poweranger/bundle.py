@@ -2,31 +2,39 @@
 
 Flower's Fleet API has one call for each object: a dozen a message. A node that names the preference `objects` (RFC 7240)
 gets a pulled message's objects behind it; a server that says so (`preference-applied`) takes an answer's objects behind
-it. A stock peer knows neither, and the plain calls follow.
+it. A stock peer knows neither, and the plain calls follow. Each pull names the message that the node got last: when
+another one was handed out since, its answer was lost on the way, and it is handed out again.
 """
 from __future__ import annotations
 
 import re
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 PREFER, APPLIED = "prefer", "preference-applied"  # header names
 OBJECTS = "objects"
 LARGEST = 4 << 20  # bytes of one bundle: what is larger goes object by object
-_HAVE = re.compile(r'objects; have="([0-9a-f ]*)"')
+_WANT = re.compile(r'objects; have="([0-9a-f ]*)"; got="([0-9a-f]*)"')
 _SIZE = struct.Struct("!I")
 
 
-def preference(held: Iterable[str] = ()) -> str:
-    """The Prefer header of a node that sends or takes bundles and holds the objects with these ids."""
-    return f'{OBJECTS}; have="{" ".join(held)}"'
+@dataclass(frozen=True)
+class Preference:
+    """A node that sends or takes bundles: the ids of the objects it `held` and of the message it `got` last ("" for none)."""
+
+    held: frozenset[str] = frozenset()
+    got: str = ""
+
+    def __str__(self) -> str:
+        return f'{OBJECTS}; have="{" ".join(sorted(self.held))}"; got="{self.got}"'
 
 
-def held_by(prefer: str) -> set[str] | None:
-    """The object ids a node holds, from its Prefer header; None when it does not want bundles."""
-    match = _HAVE.fullmatch(prefer)
-    return set(match[1].split()) if match else None
+def preference_in(prefer: str) -> Preference | None:
+    """What a Prefer header says; None when the node does not want bundles."""
+    match = _WANT.fullmatch(prefer)
+    return Preference(frozenset(match[1].split()), match[2]) if match else None
 
 
 def object_ids(tree: Any) -> list[str]:

@@ -26,10 +26,11 @@ from flwr.supercore.constant import (
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import DecodeError
 
-from poweranger.bundle import APPLIED, OBJECTS, PREFER, join, preference, split
+from poweranger.bundle import APPLIED, OBJECTS, PREFER, Preference, join, split
 from poweranger.errors import UserError
 
 Reply = TypeVar("Reply")
+CONNECT = 5.0  # seconds; a new try gets through sooner than the kernel's, when a link is back
 RUNTIME = {  # Flower's own function for these three would import FastAPI: 13 MB
     FLWR_PACKAGE_NAME_METADATA_KEY: "flwr",
     FLWR_PACKAGE_VERSION_METADATA_KEY: importlib.metadata.version("flwr"),
@@ -119,7 +120,7 @@ class FleetClient:
         """
         content = request.SerializeToString()
         if objects:
-            content, prefer = join([content, *objects]), preference()
+            content, prefer = join([content, *objects]), str(Preference())
         signed = self.sign(name, content, timeout)
         if prefer:
             signed.headers[PREFER] = prefer
@@ -141,7 +142,8 @@ class FleetClient:
             TIMESTAMP_HEADER: stamp,
             FLEET_HTTP_SIGNATURE_HEADER: b64encode(self._key.sign(stamp.encode(), ec.ECDSA(hashes.SHA256()))).decode(),
         }
-        return self._http.build_request("POST", name, content=content, headers=headers, timeout=timeout)
+        limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT))
+        return self._http.build_request("POST", name, content=content, headers=headers, timeout=limits)
 
     def close(self) -> None:
         """Close the connections."""

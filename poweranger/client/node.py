@@ -28,7 +28,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-from poweranger.bundle import LARGEST, object_ids, preference
+from poweranger.bundle import LARGEST, Preference, object_ids
 from poweranger.client.membership import SLOW_RETRY, Forgotten, Leaving, Membership
 from poweranger.errors import UserError
 from poweranger.messages import DESCRIBE, METRICS, NUM_EXAMPLES
@@ -36,7 +36,7 @@ from poweranger.privacy.declared import Harmless, harmless
 
 SMALL, MOST_HELD = 4096, 64  # bytes of an object not worth keeping; objects kept, which each pull names
 POLL = 0.7  # seconds between pulls at a server that does not hold them
-TOO_LATE = "the answer came too late, the server does not want it any more"
+TOO_LATE = "the answer came too late, or twice: the server does not want it any more"
 
 
 class Dropped(Exception):
@@ -72,6 +72,7 @@ class Node:
         self._ask = self._membership.ask
         self._states: dict[int, RecordDict] = {}
         self._objects: dict[str, bytes] = {}  # large ones of the last message: training and evaluation carry the same weights
+        self._got = ""  # id of the last message: the server hands one out again when this shows that it was lost on its way
         self._unusable: UserError | None = None
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="objects")
         self._answering = threading.Lock()
@@ -113,10 +114,10 @@ class Node:
             while True:
                 asked = time.monotonic()
                 request = fleet_pb2.PullMessagesRequest(node=self._membership.node)
-                pulled, objects = self._membership.exchange(
-                    "pull-messages", request, fleet_pb2.PullMessagesResponse, prefer=preference(self._objects)
-                )
+                prefer = str(Preference(frozenset(self._objects), self._got))
+                pulled, objects = self._membership.exchange("pull-messages", request, fleet_pb2.PullMessagesResponse, prefer=prefer)
                 if pulled.messages_list:
+                    self._got = pulled.messages_list[0].metadata.message_id
                     with self._answering:
                         self._handle(message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0], objects)
                     if self._unusable:

@@ -69,7 +69,7 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
 
     def report() -> None:
         names = [site.client_id for site in sites.sites()]
-        run.progress({"phase": "waiting", "round": done, "rounds": rounds, "connected": names, "refused": sites.refused})
+        run.progress({"phase": "waiting", "round": done, "rounds": rounds, "connected": names, "nodes": sites.nodes(), "refused": sites.refused})
 
     sites.on_change = report
     report()

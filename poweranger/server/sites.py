@@ -14,6 +14,7 @@ from poweranger.privacy.declared import check, sizes_of
 from poweranger.run_config import KEYS
 from poweranger.server.exchange import Exchange
 from poweranger.server.federation import Federation, why_not
+from poweranger.server.superlink.grid import LocalGrid
 
 SAY_EVERY = 30.0  # seconds between two lines on who is still missing
 ASK_AGAIN = 30.0  # seconds before a node that could not describe itself is asked anew
@@ -49,6 +50,19 @@ class Sites:
     def sites(self) -> list[Site]:
         """The accepted sites, sorted by client id."""
         return sorted(self._accepted.values(), key=lambda site: site.client_id)
+
+    def nodes(self) -> list[dict[str, str]]:
+        """The accepted sites' connections, for `progress.json`: `client`, `address`, `since`, `answered` ("" before the first).
+
+        Empty on a grid that does not know them, such as a simulation's.
+        """
+        peers = self._exchange.grid.peers if isinstance(self._exchange.grid, LocalGrid) else {}
+        known = ((site.client_id, peers.get(node)) for node, site in self._accepted.items())
+        rows = [
+            {"client": client_id, "address": peer.address, "since": peer.since.isoformat(), "answered": peer.answered.isoformat() if peer.answered else ""}
+            for client_id, peer in known if peer
+        ]
+        return sorted(rows, key=lambda row: row["client"])
 
     def names(self) -> dict[int, str]:
         """Client id of each accepted node."""

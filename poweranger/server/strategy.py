@@ -300,7 +300,10 @@ class Saveable(Strategy):
     def report(self, phase: str, number: int, **values: Any) -> None:
         """Tell whoever watches: `progress.json`, and the supervisor's status line."""
         rounds = self.session.config["num-server-rounds"]
-        connected = [site.client_id for site in self.session.sites.sites()]
-        self.session.run.progress({"phase": phase, "round": number, "rounds": rounds, "connected": connected, **self.session.last, **values})
+        sites = self.session.sites
+        connected = [site.client_id for site in sites.sites()]
+        self.session.run.progress({
+            "phase": phase, "round": number, "rounds": rounds, "connected": connected, "nodes": sites.nodes(), **self.session.last, **values,
+        })
         doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
         notify(STATUS=f"round {number} of {rounds}, {doing}")

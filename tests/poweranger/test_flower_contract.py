@@ -50,7 +50,6 @@ CONTRACT: dict[str, object] = {
     "flwr.proto.message_pb2.ObjectTree": {"object_id", "children"},
     "flwr.proto.node_pb2": {"Node"},
     "flwr.proto.node_pb2.NodeInfo": {"node_id", "name", "status", "online_until", "last_activated_at"},
-    "flwr.server.superlink.linkstate.LinkState": {"get_node_id_by_public_key", "deactivate_node", "get_node_info", "object_store"},
     "flwr.server.superlink.linkstate.in_memory_linkstate.InMemoryLinkState": "federation_manager object_store",
     "flwr.supercore.constant.FLEET_HTTP_PUBLIC_KEY_HEADER": "flwr-public-key",
     "flwr.supercore.constant.FLEET_HTTP_SIGNATURE_HEADER": "flwr-signature",
@@ -95,6 +94,7 @@ STATE_CALLS = {  # of InMemoryLinkState: parameters we pass
     "get_run_info": "run_ids", "claim_task": "task_id", "activate_task": "task_id", "finish_task": "task_id sub_status details",
     "cleanup_run": "run_id", "store_fab": "fab", "get_nodes": "run_id", "get_node_info": "node_ids", "store_message_ins": "message",
     "get_message_res": "message_ids run_id", "delete_messages": "message_ins_ids", "get_object": "run_id object_id",
+    "get_node_id_by_public_key": "public_key", "deactivate_node": "node_id",
 }
 HANDLER_PARAMETERS = {"request", "state", "store", "enable_supernode_auth"}
 
@@ -182,6 +182,8 @@ def test_what_the_state_does_beyond_signatures() -> None:
         assert len(state.get_message_ins(node, 1)) == 1
         assert stored.metadata.delivered_at, "the state notes the delivery in the object that it was given"
         assert {"message_ins_id_to_message_res_id"} <= vars(state).keys(), "the grid looks there for replies"
+        assert message_id in state.message_ins_store, "what is there and has no reply is handed out again when it was lost"
+        assert state.node_public_key_to_node_id == {b"key": node}, "a revoked key is taken out there"
         reply = Message(Error(0, "x"), reply_to=stored)
         assert (reply.metadata.src_node_id, reply.metadata.reply_to_message_id) == (node, message_id)
         assert state.deactivate_node(node)

@@ -7,26 +7,16 @@ call again, is taken for gone.
 from __future__ import annotations
 
 import asyncio
-import datetime
-import functools
-import hashlib
 import inspect
-from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from fastapi import HTTPException
-from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_HEADER, TIMESTAMP_TOLERANCE
-from flwr.server.superlink.linkstate import LinkState
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
-from flwr.supercore.date import now
+from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.error import http_error_translator
-from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
@@ -35,8 +25,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from poweranger.bundle import APPLIED, LARGEST, OBJECTS, PREFER, held_by, join, object_ids, split
-from poweranger.server.superlink.bundles import objects_of, store_objects
+from poweranger.bundle import APPLIED, LARGEST, OBJECTS, PREFER, join, object_ids, preference_in, split
+from poweranger.server.superlink.bundles import Deliveries, objects_of, store_objects
+from poweranger.server.superlink.callers import authenticate, check_claims, fingerprint
+from poweranger.server.superlink.listed import ListedKeys
+from poweranger.server.superlink.peers import Peer, now
 
 PREFIX = "/v1/fleet/"
 NEWS = {"register-node", "activate-node", "deactivate-node", "unregister-node", "send-node-heartbeat", "push-messages", "push-object"}
@@ -61,23 +54,27 @@ class FleetApp:
 
     Parameters
     ----------
-    listed_keys_only : refuse nodes whose key the state does not know yet.
+    listed : the clients that may join; None lets everybody in.
     news : called, from any thread, when a node did something that the grid may wait for.
     log : gets a line for what the operator wants to read.
     hold, grace : seconds, as `HOLD` and `GRACE`.
+
+    Attributes
+    ----------
+    peers : who is behind each node.
     """
 
     def __init__(
         self,
-        state: LinkState,
+        state: InMemoryLinkState,
         *,
-        listed_keys_only: bool,
+        listed: ListedKeys | None,
         news: Callable[[], None],
         log: Callable[[str], None],
         hold: float = HOLD,
         grace: float = GRACE,
     ) -> None:
-        self._fleet, self._listed_keys_only, self._news, self._log = state, listed_keys_only, news, log
+        self._fleet, self._listed, self._news, self._log = state, listed, news, log
         self._hold_seconds, self._grace = hold, grace
         self.state = SimpleNamespace(linkstate_factory=SimpleNamespace(state=lambda: state))  # where Flower's functions look
         self._routes = {}
@@ -89,6 +86,8 @@ class FleetApp:
         self._held: defaultdict[int, set[_Held]] = defaultdict(set)
         self._calls: Counter[int] = Counter()
         self._refused: set[str] = set()
+        self._deliveries = Deliveries(state)
+        self.peers: dict[int, Peer] = {}
         self._closed = False
 
     def wake(self, node_ids: Iterable[int]) -> None:
@@ -129,8 +128,8 @@ class FleetApp:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != PROTOBUF_MEDIA_TYPE:
             raise HTTPException(415)
         public_key, node_id = self._identify(request, name)
-        held = held_by(request.headers.get(PREFER, ""))
-        bundled = held is not None and name == "push-messages"
+        prefers = preference_in(request.headers.get(PREFER, ""))
+        bundled = prefers is not None and name == "push-messages"
         body = await _read(request, MAX_OBJECT if name == "push-object" else MAX_BODY + LARGEST * bundled)
         try:
             first, *contents = split(body) if bundled else [body]
@@ -139,10 +138,10 @@ class FleetApp:
                 raise ValueError("the objects are not those of the tree")
         except (DecodeError, ValueError, IndexError) as error:
             raise HTTPException(400) from error
-        _check_claims(message, public_key, node_id)
+        check_claims(message, public_key, node_id)
 
         state = self._fleet
-        given = {"request": message, "state": state, "store": state.object_store, "enable_supernode_auth": self._listed_keys_only}
+        given = {"request": message, "state": state, "store": state.object_store, "enable_supernode_auth": self._listed is not None}
         arguments = {parameter: given[parameter] for parameter in wants}
 
         # The state lies in memory: a thread is worth its price only for hashing a large object.
@@ -150,16 +149,18 @@ class FleetApp:
         del body, first
 
         def handle() -> bytes:
-            answer = handler(**arguments)
+            pull = prefers is not None and name == "pull-messages"
+            answer = self._deliveries.pull(message, prefers.got) if prefers and pull else handler(**arguments)
             if contents:
                 store_objects(message, answer, contents, state)
             content: bytes = answer.SerializeToString()
-            if held is None or not content:
+            if prefers is None or not content:
                 return content
-            objects = objects_of(answer, held, message.node, state) if name == "pull-messages" else []
-            return join([content, *objects])
+            return join([content, *(objects_of(answer, prefers.held, message.node, state) if pull else [])])
 
         async def call() -> bytes:
+            if node_id is not None:
+                self._known(public_key)  # also when a held call looks again: the key may be revoked by now
             content = await run_in_threadpool(handle) if large else handle()
             if name in NEWS:
                 self._news()
@@ -169,6 +170,7 @@ class FleetApp:
             self._notice_joining(request, name, public_key, node_id)
         if node_id is not None:
             self._calls[node_id] += 1
+            self._note_peer(request, name, node_id)
         if name == "pull-messages" and node_id is not None:
             content = await self._hold(request, node_id, call)
         elif name == "send-node-heartbeat" and node_id is not None and "wait" in request.headers.get(PREFER, ""):
@@ -178,7 +180,7 @@ class FleetApp:
             content = await call()
         if name in ("deactivate-node", "unregister-node") and node_id is not None:
             self._wake([node_id], True)
-        applied = {APPLIED: OBJECTS} if held is not None and content else None
+        applied = {APPLIED: OBJECTS} if prefers is not None and content else None
         return Response(content, media_type=PROTOBUF_MEDIA_TYPE, headers=applied)
 
     def _identify(self, request: Request, name: str) -> tuple[bytes, int | None]:
@@ -188,22 +190,41 @@ class FleetApp:
         -------
         (public key, node id); the id is None for a key the server does not know.
         """
-        public_key = _authenticate(request.headers)
+        public_key = authenticate(request.headers)
+        if self._listed and (gone := self._listed.refresh()):
+            self._wake(gone, True)
+            self._news()
+        return public_key, self._fleet.get_node_id_by_public_key(public_key) if name in JOINING else self._known(public_key)
+
+    def _known(self, public_key: bytes) -> int:
+        """The node with that key; 401 when there is none."""
         node_id = self._fleet.get_node_id_by_public_key(public_key)
-        if node_id is None and name not in JOINING:
+        if node_id is None:
             raise HTTPException(401, "the server does not know this node")
-        return public_key, node_id
+        return node_id
+
+    def _note_peer(self, request: Request, name: str, node_id: int) -> None:
+        if name == "activate-node":
+            self.peers[node_id] = Peer(_address(request))
+        elif name == "push-messages" and node_id in self.peers:
+            self.peers[node_id].answered = now()
 
     def _notice_joining(self, request: Request, name: str, public_key: bytes, node_id: int | None) -> None:
         """Make way for a node that starts again; refuse a stranger, and say so once a key."""
         if node_id is not None and name == "activate-node":
             self._fleet.deactivate_node(node_id)  # its process restarted: do not wait for its heartbeats to run out
-        if self._listed_keys_only and node_id is None:
+            self._deliveries.forget(node_id)
+        if self._listed and node_id is None:
             reason = "it has no listed key" if name == "register-node" else f"its key {fingerprint(public_key)} is not among the client keys"
-            if reason not in self._refused and len(self._refused) < 1000:
-                self._refused.add(reason)
-                self._log(f"refused a client at {request.client.host if request.client else '?'}: {reason}")
+            self.say_refusal(_address(request), reason)
             raise HTTPException(412, f"refused: {reason}")
+
+    def say_refusal(self, address: str, reason: str) -> None:
+        """Log, once, why a client cannot join."""
+        line = f"refused a client at {address}: {reason}"
+        if line not in self._refused and len(self._refused) < 1000:
+            self._refused.add(line)
+            self._log(line)
 
     async def _hold(self, request: Request, node_id: int, look: Callable[[], Awaitable[bytes]]) -> bytes:
         """Look at once and whenever the node is woken, until there is something or the time is over.
@@ -240,28 +261,8 @@ class FleetApp:
             self._news()
 
 
-def _authenticate(headers: Mapping[str, str]) -> bytes:
-    """The PEM public key whose owner signed the call's time just now, as Flower's `authenticate_node` checks it.
-
-    That function also wants the parsed body, and parses the key in every call.
-    """
-    try:
-        public_key = b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
-        signature = b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
-        stamp = headers[TIMESTAMP_HEADER]
-        age = (now() - datetime.datetime.fromisoformat(stamp)).total_seconds()
-        if not -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE:
-            raise ValueError("the time is too far off")
-        if not verify_signature(_parsed(public_key), stamp.encode("ascii"), signature):
-            raise ValueError("the signature is wrong")
-    except (KeyError, ValueError, TypeError) as error:
-        raise HTTPException(401) from error
-    return public_key
-
-
-@functools.lru_cache(1024)
-def _parsed(public_key: bytes) -> ec.EllipticCurvePublicKey:
-    return bytes_to_public_key(public_key)
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "?"
 
 
 async def _nothing() -> bytes:
@@ -279,24 +280,3 @@ async def _read(request: Request, most: int) -> bytes:
             raise HTTPException(413)
         parts.append(part)
     return b"".join(parts)
-
-
-def _check_claims(message: Any, public_key: bytes, node_id: int | None) -> None:
-    """Refuse a body that speaks for another node than the one that signed the call."""
-    if hasattr(message, "public_key"):
-        honest = message.public_key == public_key
-    else:
-        honest = node_id == (message.node.node_id if hasattr(message, "node") else message.node_id)
-    if not honest:
-        raise HTTPException(401, "the call speaks for another node")
-    if any(reply.metadata.src_node_id != node_id for reply in getattr(message, "messages_list", ())):
-        raise HTTPException(403, "the answer speaks for another node")
-
-
-def fingerprint(public_key: bytes) -> str:
-    """SHA-256 fingerprint of a PEM public key, as `ssh-keygen -l` prints it."""
-    try:
-        blob = load_pem_public_key(public_key).public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1]
-    except Exception:  # not a key that OpenSSH knows
-        return "(unknown kind)"
-    return "SHA256:" + b64encode(hashlib.sha256(b64decode(blob)).digest()).decode().rstrip("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import datetime
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Error, Message, RecordDict
@@ -24,6 +24,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.supercore.run import Run
 
+from poweranger.server.superlink.peers import Peer
 from poweranger.server.superlink.store import Store
 
 LEFT = "the client's process ended or lost its connection before it answered"
@@ -80,10 +81,20 @@ class LocalGrid(Grid):
     store : the state's own.
     wake : tells the listener that these nodes have something to fetch.
     news : rung by the listener when a node did something.
+    peers : who is behind each node, kept by the listener.
     """
 
-    def __init__(self, state: InMemoryLinkState, store: Store, run: Run, wake: Callable[[Iterable[int]], None], news: News) -> None:
+    def __init__(
+        self,
+        state: InMemoryLinkState,
+        store: Store,
+        run: Run,
+        wake: Callable[[Iterable[int]], None],
+        news: News,
+        peers: Mapping[int, Peer],
+    ) -> None:
         self._state, self._store, self._run, self._wake, self._news = state, store, run, wake, news
+        self.peers = peers
         self._open: dict[str, _Open] = {}
 
     def set_run(self, run: Run) -> None:

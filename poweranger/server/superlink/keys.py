@@ -36,6 +36,14 @@ def read_public_key(path: Path) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
+def key_files(folder: Path) -> list[Path]:
+    """The `.pub` and `.pem` files of a folder of client keys, sorted; a `UserError` when it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in (".pub", ".pem") and not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"folder of client keys {folder} cannot be read: {error.strerror}") from None
+
+
 def read_client_keys(folder: Path) -> dict[str, bytes]:
     """The `.pub` and `.pem` files of a folder: client name (file name without ending) to PEM public key.
 
@@ -44,10 +52,7 @@ def read_client_keys(folder: Path) -> dict[str, bytes]:
     UserError
         When the folder is absent or holds no key, a file is unusable, or two files name one client or hold one key.
     """
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in (".pub", ".pem") and not path.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"folder of client keys {folder} cannot be read: {error.strerror}") from None
+    paths = key_files(folder)
     if not paths:
         raise UserError(f"folder of client keys {folder} holds no .pub or .pem file: nobody could join")
     keys: dict[str, bytes] = {}

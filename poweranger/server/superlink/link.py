@@ -1,6 +1,7 @@
 """SuperLink state and public listener in this process."""
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import errno
@@ -15,7 +16,7 @@ from typing import Any
 import uvicorn
 from flwr.app import Context, RecordDict
 from flwr.cli.config_utils import get_fab_metadata
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
+from flwr.common.constant import NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.fab import Fab
@@ -25,8 +26,10 @@ from flwr.superlink.federation import NoOpFederationManager
 from poweranger.errors import PortInUse, UserError
 from poweranger.server.superlink.fleet import GRACE, HOLD, FleetApp
 from poweranger.server.superlink.grid import LocalGrid, News
-from poweranger.server.superlink.keys import check_certificate, read_client_keys
+from poweranger.server.superlink.keys import check_certificate
+from poweranger.server.superlink.listed import ListedKeys
 from poweranger.server.superlink.store import Store
+from poweranger.server.superlink.tls import handler, report_failures
 
 
 class Link:
@@ -36,7 +39,8 @@ class Link:
     ----------
     host, port : where to listen; port 0 takes a free one, which `port` then tells.
     certfile, keyfile : PEM files; with them the port speaks TLS.
-    client_keys : folder of public keys, `<client name>.pub` or `.pem`; then only these clients may join.
+    client_keys : folder of public keys, `<client name>.pub` or `.pem`; then only these clients may join. A key that is
+        added counts at once; a client whose key is taken away is out at once.
     log : gets a line when a client is refused or its connection is lost.
     hold, grace : seconds; see `fleet`.
 
@@ -69,18 +73,16 @@ class Link:
         self.host, self.port = host, port
         self._store = Store()
         self.state = InMemoryLinkState(NoOpFederationManager(), self._store)
-        for name, key in (read_client_keys(client_keys) if client_keys else {}).items():
-            self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=name)
+        listed = ListedKeys(client_keys, self.state, log) if client_keys else None
         self._news = News()
-        self._app = FleetApp(
-            self.state, listed_keys_only=client_keys is not None, news=self._news.ring, log=log, hold=hold, grace=grace
-        )
+        self._app = FleetApp(self.state, listed=listed, news=self._news.ring, log=log, hold=hold, grace=grace)
         config = uvicorn.Config(
             self._app, ssl_certfile=certfile, ssl_keyfile=keyfile, lifespan="off", ws="none", log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_keep_alive=75, timeout_graceful_shutdown=1,
+            ssl_context_factory=(lambda _, usual: report_failures(usual())) if certfile else None,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # TLS connections of waiting clients outlast its shutdown: no news
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config, self._app)
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Link:
@@ -122,12 +124,24 @@ class Link:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = task_id, run_id, SUPERLINK_NODE_ID
         result = SubStatus.FAILED
         try:
-            grid = LocalGrid(state, self._store, run, self._app.wake, self._news)
+            grid = LocalGrid(state, self._store, run, self._app.wake, self._news, self._app.peers)
             yield grid, Context(run_id=run_id, node_id=SUPERLINK_NODE_ID, node_config={}, state=RecordDict(), run_config=config)
             result = SubStatus.COMPLETED
         finally:
             state.finish_task(task_id, result, "")
             state.cleanup_run(run_id)
+
+
+class _Server(uvicorn.Server):
+    """Says whose TLS failed, and why."""
+
+    def __init__(self, config: uvicorn.Config, app: FleetApp) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(handler(self._app.say_refusal))
+        await super().startup(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

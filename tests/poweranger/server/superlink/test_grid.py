@@ -138,7 +138,7 @@ def test_a_message_and_its_answer_are_one_call_each_unless_they_are_large(start_
 
 
 def test_a_server_that_knows_no_bundles_gets_the_plain_calls(start_node, joined, task, monkeypatch) -> None:
-    monkeypatch.setattr(fleet, "held_by", lambda prefer: None)
+    monkeypatch.setattr(fleet, "preference_in", lambda prefer: None)
     with Link("127.0.0.1", 0) as link, link.run({}) as (grid, _):
         start_node(link.port)
         (node,) = joined(grid, 1)

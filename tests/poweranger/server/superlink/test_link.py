@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.proto import fleet_pb2, message_pb2, node_pb2
 
+from poweranger.bundle import Preference
 from poweranger.client.connection import FleetClient, load_private_key, load_root_certificates
 from poweranger.errors import PortInUse, UserError
 from poweranger.server.superlink import Link, fleet
@@ -149,3 +151,59 @@ def test_the_server_side_needs_no_tensorflow() -> None:
     code = "import sys, poweranger.server.superlink; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     root = Path(__file__).resolve().parents[4]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_a_message_whose_delivery_was_cut_off_is_delivered_again(task) -> None:
+    """The node reads a first delivery, as if it had been lost on the way, and asks again as it does after a cut."""
+    with Link("127.0.0.1", 0, hold=0) as link, link.run({}) as (grid, _):
+        client = FleetClient(f"127.0.0.1:{link.port}", None, ec.generate_private_key(ec.SECP256R1()))
+        client.call("register-node", fleet_pb2.RegisterNodeFleetRequest(public_key=client.public_key), fleet_pb2.RegisterNodeFleetResponse)
+        activate = fleet_pb2.ActivateNodeRequest(public_key=client.public_key, heartbeat_interval=30)
+        node = node_pb2.Node(node_id=client.call("activate-node", activate, fleet_pb2.ActivateNodeResponse)[0].node_id)
+
+        def pull(got: str) -> tuple[list[str], int]:
+            request = fleet_pb2.PullMessagesRequest(node=node)
+            answer, objects = client.call("pull-messages", request, fleet_pb2.PullMessagesResponse, prefer=str(Preference(got=got)))
+            return [message.metadata.message_id for message in answer.messages_list], len(objects)
+
+        first, second = grid.push_messages([task(node.node_id, 1), task(node.node_id, 2)])
+        (once,), count = pull("")
+        assert count > 1 and once in (first, second)
+        assert pull("") == ([once], count)
+        other = ({first, second} - {once}).pop()
+        assert pull(once)[0] == [other]
+        grid.withdraw([first, second])
+        assert pull(once) == ([], 0)
+        assert len(link.state.object_store) == 0
+        client.close()
+
+
+def test_a_key_that_is_added_or_revoked_counts_at_once(start_node, secrets, joined, task, until) -> None:
+    secrets.key("C0")
+    public, trust, lines = secrets.folder / "clients" / "C1.pub", load_root_certificates(secrets.tls["certfile"]), []
+    with Link("127.0.0.1", 0, **secrets.tls, client_keys=secrets.folder / "clients", log=lines.append) as link, link.run({}) as (grid, _):
+        running = start_node(link.port, trust=trust, key=load_private_key(secrets.key("C1")))
+        (node,) = joined(grid, 1)
+        assert "C1 may join now: its key was added" in lines
+        (reply,) = grid.send_and_receive([task(node)], timeout=60)
+        assert reply.has_content()
+        (peer,) = grid.peers.values()
+        assert peer.address == "127.0.0.1" and peer.answered is not None and peer.answered >= peer.since
+        public.unlink()
+        (secrets.folder / "clients" / "C2.pub").write_text("half a file")
+        start_node(link.port, trust=trust)  # any call makes the server look
+        joined(grid, 0)
+        assert "C1 is out: its key was revoked" in lines
+        assert any("C2.pub is no public key" in line for line in lines)
+        until(lambda: running.said("does not know this client's key"), what="the client says why")
+        assert any("refused a client at 127.0.0.1: its key SHA256:" in line for line in lines)
+
+
+def test_a_client_that_breaks_off_tls_is_named_with_the_reason(start_node, secrets, tmp_path, until) -> None:
+    lines: list[str] = []
+    with Link("127.0.0.1", 0, **secrets.tls, log=lines.append) as link:
+        own = start_node(link.port, trust=ssl.create_default_context())
+        until(lambda: own.said("its certificate does not fit (self"), what="the client says why")
+        until(lambda: any(line.startswith("refused a client at 127.0.0.1: it does not trust this server's certificate") for line in lines))
+        start_node(link.port)
+        until(lambda: any("it does not speak TLS" in line for line in lines), what="the plain one is named, too")
