@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from fedtui.cli import clients, config, doctor, info, interface, logs, memory, metrics, processes, programs, runs, simulate, up
+from fedtui.cli import (
+    clients,
+    config,
+    doctor,
+    info,
+    interface,
+    logs,
+    memory,
+    metrics,
+    processes,
+    programs,
+    runs,
+    simulate,
+    up,
+    upload,
+)
 from fedtui.version import version as installed_version
 
 app = typer.Typer(
@@ -46,3 +61,4 @@ for command in (
     app.command()(command)
 app.add_typer(clients.app, name="client")
 app.add_typer(config.app, name="config")
+app.add_typer(upload.app, name="upload")
