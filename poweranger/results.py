@@ -24,7 +24,7 @@ import psutil
 import tomli_w
 
 from poweranger.errors import UserError
-from poweranger.files import make_private_folder, replace_file, replace_link
+from poweranger.files import make_private_folder, remove_unfinished, replace_file, replace_link
 from poweranger.table import Row, Table
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Run:
         if "federation" not in info or not (path / "models" / "round_000.npz").is_file():
             raise UserError(f"run {path.name} ended before its first model was made: start a new run instead")
         run = cls(path, info)
+        remove_unfinished(path)
         done = int(info["rounds_done"])
         for table in run.tables.values():
             table.cut_after(done)

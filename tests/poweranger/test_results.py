@@ -82,8 +82,11 @@ def test_resume_cuts_what_goes_beyond_the_last_complete_round(tmp_path: Path) ->
     # killed inside the commit of round 3: snapshot and one table are there, run.toml is not
     run.save_snapshot(3, weights(3))
     run.tables["fit_metrics"].append([{"round": 3, "accuracy": 0.9}])
+    unfinished = run.path / "models" / ".round_004.npz.123"
+    unfinished.write_bytes(b"half")
     run.close("stopped")
     again = Run.resume(tmp_path, run.name)
+    assert not unfinished.exists()
     assert sorted(snapshots(again.path)) == [0, 1, 2]
     assert [row["round"] for row in again.tables["fit_metrics"].read()] == ["1", "2"]
     number, arrays = again.last_weights()
