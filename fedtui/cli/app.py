@@ -12,6 +12,7 @@ from fedtui.cli import (
     doctor,
     info,
     interface,
+    keys,
     logs,
     memory,
     metrics,
@@ -21,6 +22,7 @@ from fedtui.cli import (
     simulate,
     up,
     upload,
+    web,
 )
 from fedtui.version import version as installed_version
 
@@ -56,9 +58,10 @@ def _options(
 
 for command in (
     up.up, processes.down, processes.ps, processes.start, processes.stop, processes.restart, processes.kill,
-    logs.logs, metrics.metrics, memory.memory, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, doctor.doctor, info.info, info.daemon,
+    logs.logs, metrics.metrics, memory.memory, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, web.web, doctor.doctor, info.info, info.daemon,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(clients.app, name="client")
 app.add_typer(config.app, name="config")
+app.add_typer(keys.app, name="keys")
 app.add_typer(upload.app, name="upload")

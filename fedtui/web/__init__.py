@@ -1,0 +1,1 @@
+"""The interface in a browser: a web server on loopback, and one process of the interface for each tab."""
