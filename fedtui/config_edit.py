@@ -8,7 +8,7 @@ from typing import Any
 
 from fedtui.project import Project, read_document
 from fedtui.pyproject_file import edit
-from fedtui.roster import check_address, check_client_name, check_env, read_roster
+from fedtui.roster import SITE_ROLE, check_address, check_client_name, check_env, read_roster
 from fedtui.toml_edit import add_table, remove, set_value
 from poweranger.errors import UserError
 from poweranger.run_config import BY_NAME, KEYS, Key, Value, find_key, resolve
@@ -124,6 +124,20 @@ def set_server_address(project: Project, address: str) -> None:
     """Set the roster's `server-address`, a `host:port`."""
     checked = check_address(address)
     edit(project, lambda text: set_value(text, ["tool", "fedtui", "server-address"], checked))
+
+
+def become_site(project: Project, address: str, name: str, data_dir: str | None = None) -> None:
+    """Make the project a site of the server at `address`, with the client `name`; what is not given of it stays."""
+    checked, client = check_address(address), [*CLIENTS, check_client_name(name)]
+
+    def apply(text: str) -> str:
+        text = set_value(text, ["tool", "fedtui", "server-address"], checked)
+        text = set_value(text, ["tool", "fedtui", "role"], SITE_ROLE)
+        if name not in _table(tomllib.loads(text), CLIENTS):
+            return add_table(text, client, {"data-dir": data_dir} if data_dir else {})
+        return set_value(text, [*client, "data-dir"], data_dir) if data_dir else text
+
+    _edit_roster(project, apply)
 
 
 def add_client(project: Project, name: str, data_dir: str | None = None, env: Mapping[str, str] | None = None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedtui.key_folder import KeyFolder
 from fedtui.roster import Client, Roster, read_roster
 from poweranger.errors import UserError
 from poweranger.files import make_private_folder
@@ -59,6 +60,11 @@ class Project:
     def logs(self) -> Path:
         """The folder of the supervised processes' logs."""
         return self.results / "logs"
+
+    @property
+    def keys(self) -> KeyFolder:
+        """The keys of a federation over several machines; there need be none."""
+        return KeyFolder(self.root / "keys")
 
     @property
     def state(self) -> Path:

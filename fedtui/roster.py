@@ -16,6 +16,7 @@ from fedtui.memory_rules import MEMORY_KEYS, MemoryRules, read_rules
 from poweranger.errors import UserError
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SERVER_ROLE, SITE_ROLE = "server", "site"
 RESERVED_NAMES = ("server", "simulation", "daemon")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
@@ -43,6 +44,7 @@ class Roster:
     Attributes
     ----------
     server_address : `host:port`; the server runs here when `server_local`.
+    role : `site`: clients only, of a server elsewhere; `server`: the server, and no made-up clients; "" for both.
     clients : as the file lists them; `effective` fills an empty roster.
     idle_exit_s : seconds with nothing running and nobody attached after which the daemon ends.
     log_mb, log_keep : a log is rotated at this size in MB; so many old ones stay.
@@ -52,6 +54,7 @@ class Roster:
     """
 
     server_address: str = "127.0.0.1:8081"
+    role: str = ""
     clients: tuple[Client, ...] = ()
     idle_exit_s: float = 900.0
     log_mb: int = 50
@@ -72,7 +75,12 @@ class Roster:
 
     @property
     def server_local(self) -> bool:
-        """Whether the server's address is this machine's; a name other than this machine's own is not looked up."""
+        """Whether the server runs here: at no site, and where its address is this machine's.
+
+        A name other than this machine's own is not looked up.
+        """
+        if self.role:
+            return self.role == SERVER_ROLE
         host = self.host
         try:
             family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
@@ -86,6 +94,11 @@ class Roster:
         return True
 
     @property
+    def elsewhere(self) -> str:
+        """Why there is no server here, in words."""
+        return f"this is a site of {self.server_address}" if self.role == SITE_ROLE else f"the server is on another machine ({self.server_address})"
+
+    @property
     def client_address(self) -> str:
         """Where clients on this machine reach the server: loopback when it listens on every address."""
         loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host)
@@ -94,10 +107,10 @@ class Roster:
     def effective(self, count: int | None = None) -> tuple[Client, ...]:
         """The clients to start: the first `count` of the roster, filled up with C1, C2, ... on synthetic data.
 
-        Without `count` all of the roster; C1 and C2 when it is empty.
+        Without `count` all of the roster; when it is empty C1 and C2, or none where a role is given.
         """
         if count is None:
-            count = len(self.clients) or 2
+            count = len(self.clients) or (0 if self.role else 2)
         return (*self.clients[:count], *self.made_up(count - len(self.clients)))
 
     def made_up(self, count: int) -> tuple[Client, ...]:
@@ -117,10 +130,13 @@ def read_roster(document: Mapping[str, Any], root: Path) -> Roster:
     """
     table = _table(_table(document, "tool", ""), "fedtui", "tool.")
     where = "[tool.fedtui]"
-    _refuse_unknown(table, ("server-address", "clients", "idle-exit", "log-mb", "log-keep", "stop-grace", "client-host", "memory"), where)
+    _refuse_unknown(table, ("server-address", "role", "clients", "idle-exit", "log-mb", "log-keep", "stop-grace", "client-host", "memory"), where)
     values: dict[str, Any] = {}
     if "server-address" in table:
         values["server_address"] = check_address(table["server-address"])
+    values["role"] = table.get("role", "")
+    if values["role"] not in ("", SERVER_ROLE, SITE_ROLE):
+        raise UserError(f'{where} role = {values["role"]!r} is not allowed: it takes "site" (clients only) or "server" (no made-up clients)')
     for key, name, kind, low, high in (
         ("idle-exit", "idle_exit_s", float, 0.1, 1e7),
         ("log-mb", "log_mb", int, 1, 100_000),

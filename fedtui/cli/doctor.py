@@ -46,7 +46,7 @@ class Finding:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check this machine. That is Python, packages, TensorFlow and GPU, port, disk, memory, log-out and terminal."""
+    """Check this machine. That is Python, packages, TensorFlow and GPU, port, keys, disk, memory, log-out and terminal."""
     found = []
     for check in CHECKS:
         for finding in check(project()):
@@ -107,7 +107,7 @@ def check_port(project: Project) -> list[Finding]:
 
     roster = project.roster()
     if not roster.server_local:
-        return [Finding("port", OK, f"the server is on another machine: {roster.server_address}")]
+        return [Finding("port", OK, roster.elsewhere)]
     found = holder(roster.host, roster.port)
     if found is None:
         return [Finding("port", OK, f"{roster.server_address} is free")]
@@ -116,6 +116,22 @@ def check_port(project: Project) -> list[Finding]:
         return [Finding("port", OK, f"{roster.server_address} is this project's server's")]
     detail, _, remedy = refusal(roster.host, roster.port).rpartition(": ")
     return [Finding("port", FAIL, detail, remedy)]
+
+
+def check_keys(project: Project) -> list[Finding]:
+    """Keys and certificates: whether others can read them, when they end, and whether a server open to the network has any."""
+    roster, folder = project.roster(), project.keys
+    if not folder.path.is_dir():
+        if roster.server_local and roster.host not in ("127.0.0.1", "::1", "localhost"):
+            return [Finding("keys", WARN, f"none: {roster.server_address} is open to the network without TLS", "fedtui keys init --name HOST")]
+        return [Finding("keys", OK, "none: they are for federations over several machines")]
+    from fedtui.keys import expiry_notes
+
+    open_to_others = [path for path in (folder.path, *sorted(folder.path.rglob("*.key"))) if path.stat().st_mode & 0o077]
+    if open_to_others:
+        return [Finding("keys", FAIL, f"others can read {', '.join(map(str, open_to_others))}", f"chmod -R go= {folder.path}")]
+    notes = [Finding("keys", WARN, *note.split(": ", 1)) for note in expiry_notes(project)]
+    return notes or [Finding("keys", OK, f"in {folder.path}; nothing ends within 30 days")]
 
 
 def check_disk(project: Project) -> list[Finding]:
@@ -178,7 +194,7 @@ def check_terminal(_: Project) -> list[Finding]:
 
 
 CHECKS: tuple[Callable[[Project], list[Finding]], ...] = (
-    check_python, check_packages, check_tensorflow, check_port, check_disk, check_memory, check_logout, check_terminal,
+    check_python, check_packages, check_tensorflow, check_port, check_keys, check_disk, check_memory, check_logout, check_terminal,
 )  # fmt: skip
 
 

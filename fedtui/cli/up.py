@@ -36,7 +36,7 @@ def up(
     settings: dict[str, Any] = parse_set(set_)
     notes: list[str] = []
     if wait and not roster.server_local:
-        raise UserError(f"--wait needs the server here; it is at {roster.server_address}: look at its progress there")
+        raise UserError(f"--wait needs the server here, but {roster.elsewhere}: look at its progress there")
     if roster.server_local:
         runs = any(process["name"] == "server" and process["state"] in ACTIVE for process in client.processes())
         if not runs and not resume:

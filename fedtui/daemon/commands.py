@@ -56,6 +56,7 @@ class Commands:
     def server(self, roster: Roster, wish: RunWish) -> list[str]:
         """The server, on the roster's address."""
         command = [*self._module("poweranger.server.server_app"), "--host", roster.host, "--port", str(roster.port)]
+        command += self.project.keys.server_options()
         if wish.settings:
             command += ["--run-config", wish.run_config]
         if wish.resume:
@@ -66,6 +67,7 @@ class Commands:
         """One client."""
         module = self._module("poweranger.client.standalone_client")
         command = [*module, "--client-id", client.name, "--server-address", roster.client_address]
+        command += self.project.keys.client_options(client.name)
         return [*command, "--data-dir", client.data_dir] if client.data_dir else command
 
     def host(self) -> list[str]:

@@ -98,6 +98,9 @@ class Supervisor:
 
     def find(self, name: str) -> Process:
         """The process called so; `UnknownProcess` when neither roster nor table has it."""
+        roster = self.roster()
+        if name == SERVER and not roster.server_local and not (name in self.table and self.table[name].live):
+            raise Refused(f"{roster.elsewhere}: the server is started, stopped and looked at there")
         if name in self.table:
             return self.table[name]
         known = [process.record.name for process in self.listed()]
@@ -129,6 +132,9 @@ class Supervisor:
         """
         roster = self.last_roster = self.project.roster()
         clients = roster.made_up(count or 2) if synthetic else roster.effective(count)
+        self.project.keys.check_clients(client.name for client in clients)
+        if not clients and not roster.server_local:
+            raise UserError("the roster has no client to start: `fedtui keys import FILE` takes what the server's operator exported, `fedtui client add` adds one")
         notes = about_synthetic(roster, clients)
         if not force:
             wish, more = self.guard.plan(wish, clients)
@@ -141,7 +147,7 @@ class Supervisor:
                 else:
                     self._start_server(server, roster, wish)
         else:
-            notes.append(f"the server is on another machine ({roster.server_address}): only clients are started")
+            notes.append(f"{roster.elsewhere}: only clients are started")
         if any(self._place(client, roster).via == placement.HOST for client in clients):
             self.host.prepare()  # while the server starts
         for client in clients:
@@ -245,7 +251,7 @@ class Supervisor:
 
     def _start_server(self, server: Process, roster: Roster, wish: RunWish) -> None:
         if not roster.server_local:
-            raise Refused(f"the server is on another machine ({roster.server_address}): start it there")
+            raise Refused(f"{roster.elsewhere}: start the server there")
         if refusal := port.refusal(roster.host, roster.port):
             raise Refused(refusal)
         server.record.options = asdict(wish)
@@ -260,6 +266,7 @@ class Supervisor:
         if reason := "" if force else self.guard.refusal(process):
             process.become(State.HELD, wanted=True, reason=reason, cause="", waits_for="memory")
             return
+        self.project.keys.check_clients([process.record.name])
         roster = self.project.roster()
         client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
         placed = self._place(client, roster)
