@@ -17,7 +17,7 @@ from fedtui.tui.glyphs import bar, glyph
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import HISTORY, Store
 from fedtui.tui.widgets.listing import Cell, Column, Listing, Row
-from fedtui.tui.widgets.machine_memory import MachineMemory, limit_mb
+from fedtui.tui.widgets.machine_memory import LOW, MachineMemory, decision_line, limit_mb
 from fedtui.tui.widgets.memory_bar import gigabytes
 from fedtui.tui.widgets.palette import Colours, line_style
 from fedtui.tui.widgets.stack_chart import Layer, StackChart
@@ -108,8 +108,8 @@ class MemoryPane(Pane):
         self._show_decisions(guard)
 
     def _show_decisions(self, guard: dict[str, Any]) -> None:
-        """The last ones, the newest first; there is little room for them in a low terminal."""
-        lines = [_decision_line(decision) for decision in reversed(guard.get("last") or ())][: 1 if self.size.height < 30 else 4]
+        """The last ones, the newest first; in a low terminal the line on the guard has to do."""
+        lines = [] if self.app.size.height < LOW else [decision_line(decision) for decision in reversed(guard.get("last") or ())][:4]
         panel = self.query_one("#guard", Static)
         panel.display = bool(lines)
         if self._decisions != lines:
@@ -173,12 +173,6 @@ def _gpu_line(gpu: Gpu) -> str:
     busy = "" if gpu.busy_percent is None else f"  {gpu.busy_percent} % busy"
     share = gpu.used_mb / gpu.total_mb if gpu.total_mb else 0.0
     return f"{gpu.name}  {bar(share, 20)}  {gigabytes(gpu.used_mb)} of {gigabytes(gpu.total_mb)}{busy}"
-
-
-def _decision_line(decision: dict[str, Any]) -> str:
-    when = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
-    who = f" {decision['process']}" if decision["process"] else ""
-    return f"{when}  {decision['action']}{who}{' (dry run)' if decision.get('dry_run') else ''}: {decision['reason']}"
 
 
 def _uses(size: dict[str, Any]) -> float | None:

@@ -1,6 +1,7 @@
 """The memory of the machine, or of its cgroup: each process's part of it, the others', and what is free."""
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,20 @@ from fedtui.memory_rules import STEPS
 from fedtui.tui.glyphs import MUTED, glyph
 from fedtui.tui.widgets.memory_bar import FULL, TIGHT, gigabytes
 
+LOW = 30  # rows of a terminal without room for a panel on the guard's decisions
 Part = tuple[str, float, Style]  # name, MB, colour
 
 
 def limit_mb(machine: Mapping[str, Any]) -> float:
     """What may be used: the cgroup's limit, or all there is."""
     return float(min(machine["limit_mb"] or machine["total_mb"], machine["total_mb"]))
+
+
+def decision_line(decision: Mapping[str, Any]) -> str:
+    """One of the guard's decisions in a line."""
+    when = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
+    who = f" {decision['process']}" if decision["process"] else ""
+    return f"{when}  {decision['action']}{who}{' (dry run)' if decision.get('dry_run') else ''}: {decision['reason']}"
 
 
 class MachineMemory(Widget):
@@ -81,6 +90,8 @@ class MachineMemory(Widget):
         dry = " (dry run)" if guard["state"] == "dry-run" else ""
         tone = MUTED if step == "calm" else "$warning" if step in ("warn", "hold") else "$error"
         rules = f"  starts leave {gigabytes(bounds['hold'])} free; below {gigabytes(bounds['stop'])} clients are stopped"
+        if guard["last"] and self.app.size.height < LOW:
+            rules = f"  {decision_line(guard['last'][-1])}"
         return Content.assemble((f"guard{dry}: {STEPS[step]}", tone), (rules, MUTED))
 
     def _bar(self, total: float, used: float) -> Content:

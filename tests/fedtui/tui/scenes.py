@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fedtui.memory_rules import MemoryRules
 from fedtui.metrics import RunSummary
 from fedtui.project import Project
 from fedtui.table import Table
@@ -69,8 +70,11 @@ def news(processes: list[dict[str, Any]], progress: Mapping[str, Any], run: Mapp
         {"name": one["name"], "rss_mb": one["rss_mb"], "pss_mb": one["pss_mb"], "uss_mb": one["pss_mb"] and one["pss_mb"] - 60, "swap_mb": 0.0}
         for one in processes if one["pss_mb"] is not None
     ]  # fmt: skip
+    reserve = MemoryRules().reserve(limits["limit_mb"] or limits["total_mb"])
+    bounds = {"warn": 1.25 * reserve, "hold": reserve, "stop": 0.75 * reserve, "stop_now": 0.5 * reserve, "kill": 0.25 * reserve}
+    guard = {"state": "on", "step": "calm", "auto_return": True, "reserve_mb": reserve, "promised_mb": 0.0, "thresholds_mb": bounds, "forecasts": [], "last": []}
     found = {
-        "daemon_ok": True, "daemon_error": "", "processes": processes, "memory": {"machine": limits, "processes": sizes}, "failures": {},
+        "daemon_ok": True, "daemon_error": "", "processes": processes, "memory": {"machine": limits, "processes": sizes, "guard": guard}, "failures": {},
         "info": {"daemon_pid": 1, "notes": []}, "progress": dict(progress), "run": dict(run),
     }  # fmt: skip
     return dict(clean_all(found))
@@ -127,11 +131,23 @@ def failed(project: Project) -> Scene:
 def held(project: Project) -> Scene:
     """Memory is short: clients wait until there is enough."""
     scene = running(project)
-    reason = "memory is short: a client needs about 900 MB, 410 MB are free; it starts by itself when there is enough"
-    processes = [*scene.news["processes"][:3], *(process(name, "held", reason=reason) for name in ("C3", "C4"))]
+    stopped = "stopped at its round's end by the memory guard: 380 MB were left, it uses 700 MB, 190 more than expected; it comes back when there is room for the 700 MB of memory it needs"
+    withheld = "starting C4 needs about 510 MB of memory, 410 MB are left for it; it starts when there is room"
+    reasons = {"C3": ("return", stopped), "C4": ("memory", withheld)}
+    processes = [*scene.news["processes"][:3], *(process(name, "held", waits_for=what, reason=why) for name, (what, why) in reasons.items())]
     progress = scene.news["progress"] | {"sampled": ["C1", "C2"], "replied": [], "connected": ["C1", "C2"]}
     tight = {"limit_mb": 2048.0, "available_mb": 410.0, "swap_used_mb": 512.0, "pressure": {"avg10": 12.4, "avg60": 3.0, "avg300": 1.0}}
-    return Scene(news(processes, progress, scene.news["run"], **tight), scene.runs, _sizes(processes), "C3")
+    seen = news(processes, progress, scene.news["run"], **tight)
+    seen["memory"]["guard"] |= {
+        "step": "hold",
+        "forecasts": [{"process": "C2", "mb_a_round": 31.0, "round": 17, "text": "C2 grows 31 MB a round: reaches the limit about round 17"}],
+        "last": [
+            {"time": NOW - 290, "action": "hold", "process": "C4", "reason": withheld, "dry_run": False},
+            {"time": NOW - 95, "action": "warn", "process": "", "reason": "memory is short: 600 MB of this cgroup's 2048 MB are left, the reserve is 512 MB", "dry_run": False},
+            {"time": NOW - 60, "action": "finish", "process": "C3", "reason": "it uses 700 MB, 190 more than expected", "dry_run": False},
+        ],
+    }  # fmt: skip
+    return Scene(seen, scene.runs, _sizes(processes), "C3")
 
 
 def names(project: Project) -> Scene:
