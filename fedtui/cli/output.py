@@ -13,7 +13,7 @@ from fedtui.cleaning import clean
 
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 STATES = {
-    "ready": "green", "running": "green", "finished": "green", "ok": "green",
+    "ready": "green", "running": "green", "connected": "green", "finished": "green", "ok": "green",
     "starting": "yellow", "stopping": "yellow", "backoff": "yellow", "held": "yellow", "warn": "yellow", "interrupted": "yellow",
     "failed": "red", "fail": "red", "stopped": "dim", "exited": "dim",
 }  # fmt: skip

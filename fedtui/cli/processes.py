@@ -21,7 +21,7 @@ REASON = 50  # characters
 
 
 def ps(as_json: Json = False) -> None:
-    """List the processes. MEMORY is PSS: pages that several share count once. VIA says how a client was started.
+    """List the processes, and the clients on other machines that are connected. MEMORY is PSS: pages that several share count once. VIA says how a client was started.
 
     That is by a fork of the client `host`, or as a `process` of its own and why.
     """

@@ -35,7 +35,7 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
 
     async def get_processes(_: Request) -> Any:
         keeper.measure()
-        return [view(process) for process in supervisor.listed()]
+        return supervisor.shown()
 
     async def up(request: Request) -> Any:
         body = await _body(request, clients=int, synthetic=bool, rounds=int, set=dict, run_name=str, resume=str, force=bool)
@@ -46,12 +46,12 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
             raise UserError(f"clients = {body['clients']} is not allowed: start at least one")
         wish = RunWish.of(settings, run_name=body.get("run_name"), resume=body.get("resume"))
         notes = await supervisor.up(wish, body.get("clients"), synthetic=body.get("synthetic", False), force=body.get("force", False))
-        return {"processes": [view(process) for process in supervisor.listed()], "notes": notes}
+        return {"processes": supervisor.shown(), "notes": notes}
 
     async def down(request: Request) -> Any:
         await _body(request)
         await supervisor.down()
-        return {"processes": [view(process) for process in supervisor.listed()]}
+        return {"processes": supervisor.shown()}
 
     async def act(request: Request) -> Any:
         name, action = request.path_params["name"], request.path_params["action"]

@@ -11,9 +11,11 @@ from fedtui.daemon.measure import MB
 from fedtui.daemon.placement import HOST
 from fedtui.daemon.process import Process
 from fedtui.daemon.supervisor import Supervisor
+from poweranger.errors import UserError
 
 TICK_S = 1.0
 LOOK_EVERY = 5  # ticks
+KEYS_EVERY = 3600  # ticks
 PSS_SHARE = 0.004  # of a core: the kernel takes 20 ms for each GB of a process
 
 
@@ -52,6 +54,8 @@ class Keeper:
             self._supervisor.save()
             self._supervisor.host.tend(any(process.live and process.record.via == HOST for process in self._supervisor.table.values()))
             self._supervisor.guard.save()
+        if number % KEYS_EVERY == 1:
+            self._tell_expiry()
         self.measure()
         self._supervisor.guard.tick()
         if self._supervisor.active or self._supervisor.broadcast.attached:
@@ -99,6 +103,23 @@ class Keeper:
             notes.settle(matter)
         except OSError as error:
             notes.say(matter, f"{process.log.path} cannot be rotated ({error.strerror}): make room on its disk")
+
+    def _tell_expiry(self) -> None:
+        """Certificates that end within 30 days."""
+        notes, project = self._supervisor.notes, self._supervisor.project
+        if not project.keys.ca.exists():
+            notes.settle("keys")
+            return
+        from fedtui.keys import expiry_notes  # loads cryptography: for who has keys only
+
+        try:
+            text = "; ".join(expiry_notes(project))
+        except UserError as error:
+            text = str(error)
+        if text:
+            notes.say("keys", text)
+        else:
+            notes.settle("keys")
 
     def _tell_progress(self) -> None:
         """To whoever is attached, when the file has changed."""

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any
 
-from fedtui.daemon import adoption, endings, placement, port, state
+from fedtui.daemon import adoption, endings, placement, port, progress, remote, state
 from fedtui.daemon.commands import Commands, RunWish, environment, federation, host_environment
 from fedtui.daemon.events import Broadcast
 from fedtui.daemon.guard.guard import Guard
@@ -96,11 +96,27 @@ class Supervisor:
         others = [name for name, process in self.table.items() if name not in names and process.record.state is not State.STOPPED]
         return [self.table.get(name) or self.add(new_record(name)) for name in [*names, *others]]
 
+    def remote(self) -> dict[str, dict[str, Any]]:
+        """The clients on other machines that are connected to the server here, by name; see `remote.clients`."""
+        server = self.table.get(SERVER)
+        if server is None or not server.live:
+            return {}
+        ours = [name for name, process in self.table.items() if process.live]
+        return remote.clients(progress.progress_file(self.project.results), server.record.started, ours)
+
+    def shown(self) -> list[dict[str, Any]]:
+        """What `ps` prints: the processes here, then the clients elsewhere; one that runs elsewhere is not listed as stopped here."""
+        elsewhere = self.remote()
+        here = [view(process) for process in self.listed() if process.live or process.record.name not in elsewhere]
+        return [*here, *elsewhere.values()]
+
     def find(self, name: str) -> Process:
         """The process called so; `UnknownProcess` when neither roster nor table has it."""
         roster = self.roster()
         if name == SERVER and not roster.server_local and not (name in self.table and self.table[name].live):
             raise Refused(f"{roster.elsewhere}: the server is started, stopped and looked at there")
+        if far := self.remote().get(name):
+            raise Refused(f"{name} is connected from {far['address']} and was not started here: start, stop and look at it there")
         if name in self.table:
             return self.table[name]
         known = [process.record.name for process in self.listed()]

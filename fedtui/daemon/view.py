@@ -31,6 +31,8 @@ def view(process: Process) -> dict[str, Any]:
         "gpu": record.gpu,
         "reason": record.reason,
         "waits_for": record.waits_for if record.state is State.HELD else "",
+        "address": "",
+        "answered": None,
         "log": str(process.log.path),
         "restart_policy": "on-failure" if record.role == "client" else "no",
     }

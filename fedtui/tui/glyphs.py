@@ -15,7 +15,7 @@ from textual.filter import LineFilter
 
 _GLYPHS = {
     # of processes
-    "stopped": "○", "starting": "◔", "ready": "◉", "running": "●", "stopping": "◌", "exited": "✓", "failed": "✗", "backoff": "↻", "held": "‖",
+    "stopped": "○", "starting": "◔", "ready": "◉", "running": "●", "stopping": "◌", "exited": "✓", "failed": "✗", "backoff": "↻", "held": "‖", "connected": "◉",
     # of runs
     "finished": "✓", "interrupted": "◌",
     # of a client's part in a round
@@ -26,7 +26,7 @@ _GLYPHS = {
 }  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {
-    "running": "$success", "ready": "$success", "finished": "$success", "ok": "$success", "starting": "$warning", "stopping": "$warning",
+    "running": "$success", "ready": "$success", "connected": "$success", "finished": "$success", "ok": "$success", "starting": "$warning", "stopping": "$warning",
     "backoff": "$warning", "held": "$warning", "late": "$warning", "interrupted": "$warning", "warning": "$warning", "failed": "$error",
     "error": "$error", "excluded": "$error", "information": "$accent", "best": "$accent",
 }  # fmt: skip

@@ -91,6 +91,17 @@ class Store:
         return next((process for process in self.processes if process["name"] == (name or self.selected)), None)
 
     @property
+    def site_of(self) -> str:
+        """The server's address where this is a site only; else empty."""
+        roster = self.file.roster if self.file else None
+        return roster.server_address if roster and roster.role == "site" else ""
+
+    @property
+    def no_run(self) -> str:
+        """Where runs are to be seen that are not here; empty where they would be."""
+        return f"This is a site of {self.site_of}.\n\nRuns and their results are at the server." if self.site_of else ""
+
+    @property
     def active(self) -> list[str]:
         """The names of the processes that run."""
         return [process["name"] for process in self.processes if process["state"] in ACTIVE]

@@ -291,7 +291,7 @@ class MetricsPane(Pane):
         if not self.store.loaded:
             return "looking …"
         if not self.store.runs:
-            return "No run yet.\n\nu starts the server and all clients; the first figures come with the first complete round."
+            return self.store.no_run or "No run yet.\n\nu starts the server and all clients; the first figures come with the first complete round."
         if self._filter:
             return f"No metric has “{self._filter}” in its name.\n\nesc shows all metrics again."
         if not all(source.tables for source in self._sources):

@@ -100,7 +100,7 @@ class OverviewPane(Pane):
 
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Bring the panels up to date."""
-        if changed & {"processes", "memory", "metrics", "progress", "daemon"}:
+        if changed & {"processes", "memory", "metrics", "progress", "daemon", "file"}:
             self.query_one(RunHeader).show(store)
             self._show_processes()
             self.query_one(MemoryBar).show(store)
@@ -138,8 +138,9 @@ class OverviewPane(Pane):
         table.show(rows, store.selected)
         if table.selected and table.selected != store.selected and not self._filter:
             store.selected = table.selected
-        running, count = len(store.active), len(store.processes)
-        how = f"{running} of {count} run" if store.daemon_ok else "as last seen" if store.loaded else ""
+        running, far = len(store.active), sum(process.get("role") == "remote" for process in store.processes)
+        how = f"{running} of {len(store.processes) - far} run" + (f", {far} on other machines" if far else "")
+        how = how if store.daemon_ok else "as last seen" if store.loaded else ""
         entitle(table, f"Processes  {how}", f"filter: {self._filter}" if self._filter else "")
 
     def _show_curves(self, store: Store) -> None:

@@ -89,7 +89,7 @@ class RoundsPane(Pane):
 
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Bring the grid up to date."""
-        if changed & {"metrics", "runs", "progress"}:
+        if changed & {"metrics", "runs", "progress", "file"}:
             self._update()
 
     def state(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class RoundsPane(Pane):
         tables = self.store.tables(name) if name else {}
         run = next((run for run in self.store.runs if run.name == name), None)
         outcome, best = (run.outcome, run.best_round) if run is not None else ("", None)
-        news = (name, tables, self._going.take(name, self.store.progress), outcome, best)
+        news = (name, tables, self._going.take(name, self.store.progress), outcome, best, self.store.no_run)
         if self._shown is not None and news[1] is self._shown[1] and news == self._shown:
             return
         if self._shown is None or tables is not self._shown[1]:
@@ -224,7 +224,7 @@ class RoundsPane(Pane):
         if not self.store.loaded or (name and not read):
             return "looking …"
         if not name:
-            return "No run yet.\n\nu starts the server and all clients; each round becomes a column here, each client a row."
+            return self.store.no_run or "No run yet.\n\nu starts the server and all clients; each round becomes a column here, each client a row."
         return f"Nobody has been asked to take part in {name} yet.\n\n1 shows who is there, [ leads to the run before, o to any."
 
 

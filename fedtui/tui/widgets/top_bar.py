@@ -58,5 +58,7 @@ def _right(store: Store) -> Content:
         parts.append((f"{glyph('failed')} daemon lost, trying again ", "bold $error"))
     elif (store.memory.get("guard") or {}).get("step", "calm") != "calm":
         parts.append((f"{glyph('warning')} memory is short ", "$warning"))
+    if store.site_of:
+        parts.append((f"site of {store.site_of} ", "$accent"))
     parts.append((f"{clean(store.project.root.name)} ", MUTED))
     return Content.assemble(*parts)
