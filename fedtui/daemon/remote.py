@@ -1,0 +1,43 @@
+"""Clients on other machines: what the server says of those connected to it, as lines beside the processes here."""
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+REMOTE, CONNECTED = "remote", "connected"  # role and state
+
+
+def clients(progress_file: Path, since: float, ours: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The connected clients that are no processes of this daemon, by name.
+
+    Parameters
+    ----------
+    progress_file : `progress.json` of the newest run; its list counts when it was written after `since`, which is when
+        the server was started, in seconds since 1970.
+    ours : names of clients that run here.
+
+    Returns
+    -------
+    dict of str to dict
+        With the fields of a process that a remote client has, its `address`, and the time of its last answer, `answered`.
+    """
+    try:
+        content = json.loads(progress_file.read_bytes())
+        if datetime.datetime.fromisoformat(content["updated"]).timestamp() < since:
+            return {}
+        nodes = [(str(node["client"]), str(node["address"]), str(node["since"]), str(node["answered"])) for node in content["nodes"]]
+        return {name: _line(name, *facts) for name, *facts in nodes if name not in ours}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _line(name: str, address: str, since: str, answered: str) -> dict[str, Any]:
+    seconds = time.time() - datetime.datetime.fromisoformat(since).timestamp()
+    return {
+        "name": name, "role": REMOTE, "state": CONNECTED, "pid": None, "status": "", "uptime_s": round(max(seconds, 0.0), 1), "restarts": 0,
+        "started": since, "address": address, "answered": answered or None, "log": "", "restart_policy": "no",
+    }  # fmt: skip
