@@ -70,17 +70,16 @@ def _upload(run: str, files: Sequence[Chosen], store: Store, secret: Path | None
         _describe(found, as_json and dry_run)
         if dry_run:
             return
-        size = _size(sum(planned.file.size for planned in found.to_send))
-        if found.to_send and not yes and not click.confirm(f"Upload {len(found.to_send)} files, {size}?", err=True):
+        if found.to_send and not yes and not _agreed(found):
             say("nothing was uploaded")
             raise typer.Exit(1)
-        folder = _send(drive, found, store)
+        folder = _send(drive, found, store) if found.to_send else found.folder
     except PermissionGone:
         store.forget_permission()
         raise
     if as_json:
         _describe(found, True, folder)
-    else:
+    elif folder:
         write(folder.link)
 
 
@@ -92,9 +91,10 @@ def _connect(store: Store, secret: Path | None, *, asked: bool, dry_run: bool) -
     from fedtui.drive.store import CLIENT, TOKEN
 
     if secret is not None and not dry_run:
+        client = read_client(secret)
         store.forget_permission()
-        store.write(CLIENT, read_client(secret))
-    client, token = store.read(CLIENT), store.read(TOKEN)
+        store.write(CLIENT, client)
+    client, token = store.read(CLIENT), store.read(TOKEN).get("refresh_token")
     if not token and dry_run:
         return None
     if not client:
@@ -102,9 +102,9 @@ def _connect(store: Store, secret: Path | None, *, asked: bool, dry_run: bool) -
     if not token:
         if not asked:
             raise UserError("there is no permission to upload yet: run this command once in a terminal")
-        token = {"refresh_token": log_in(client, say)}
-        store.write(TOKEN, token)
-    return Drive(credentials(client, token["refresh_token"]), Patience(say))
+        token = log_in(client, say)
+        store.write(TOKEN, {"refresh_token": token})
+    return Drive(credentials(client, token), Patience(say))
 
 
 def _describe(plan: Plan, as_json: bool, folder: Remote | None = None) -> None:
@@ -114,12 +114,26 @@ def _describe(plan: Plan, as_json: bool, folder: Remote | None = None) -> None:
         files = [{"file": planned.file.name, "bytes": planned.file.size, "state": planned.state} for planned in plan.files]
         write_json({"run": plan.run, "account": plan.account or None, "folder": folder.link if folder else None, "files": files})
         return
-    account = plan.account or "an account that is not known yet"
+    place = f"Google Drive of {plan.account or 'an account that is not known yet'}, folder {plan.run}"
+    there = len(plan.files) - len(plan.to_send)
+    if not plan.to_send:
+        say(f"nothing to upload: all {there} files are there ({place})")
+        return
+    say(f"to leave this machine, for {place}:")
+    wide = max(len(planned.file.name) for planned in plan.to_send)
+    for planned in plan.to_send:
+        say(f"  {planned.file.name:{wide}}  {_size(planned.file.size):>10}  {planned.state}")
+    if there:
+        say(f"there already: {there} files")
+
+
+def _agreed(plan: Plan) -> bool:
     size = _size(sum(planned.file.size for planned in plan.to_send))
-    say(f"{len(plan.to_send)} files, {size}, leave this machine for Google Drive of {account}, into the folder {plan.run}:")
-    wide = max(len(planned.file.name) for planned in plan.files)
-    for planned in plan.files:
-        say(f"  {planned.file.name:{wide}}  {_size(planned.file.size):>9}  {planned.state}")
+    try:
+        return click.confirm(f"Upload {len(plan.to_send)} files, {size}?", err=True)
+    except click.Abort:  # Ctrl+C, Ctrl+D
+        say("")
+        return False
 
 
 def _send(drive: Drive, plan: Plan, store: Store) -> Remote:
@@ -142,8 +156,7 @@ def _send(drive: Drive, plan: Plan, store: Store) -> Remote:
                 say(f"{file.name} has arrived")
 
         folder = upload(drive, plan, store, advance)
-    there = len(plan.files) - len(sizes)
-    say(f"{len(sizes)} files uploaded, checksums agree; {there} were there already")
+    say(f"{len(sizes)} files uploaded, checksums agree")
     return folder
 
 

@@ -1,7 +1,7 @@
 """What an upload has to know the next time, in the project's state folder: who may upload, and what was interrupted.
 
     drive/client.json     the client secret, as the user gave it
-    drive/token.json      the permission: a refresh token, and the account it is for
+    drive/token.json      the permission: a refresh token
     drive/sessions.json   an unfinished upload's address by file; whoever has it may go on with that upload
 """
 from __future__ import annotations
@@ -54,9 +54,10 @@ class Store:
         """
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError("another upload of this project is going on: wait for its end") from None
             yield
-        except BlockingIOError:
-            raise UserError("another upload of this project is going on: wait for its end") from None
         finally:
             os.close(lock)
