@@ -44,17 +44,16 @@ class Roster:
     Attributes
     ----------
     server_address : `host:port`; the server runs here when `server_local`.
-    role : `site`: clients only, of a server elsewhere; `server`: the server, and no made-up clients; "" for both.
     clients : as the file lists them; `effective` fills an empty roster.
     idle_exit_s : seconds with nothing running and nobody attached after which the daemon ends.
     log_mb, log_keep : a log is rotated at this size in MB; so many old ones stay.
     stop_grace_s : seconds between SIGTERM and SIGKILL.
     client_host : clients may be forked from one process that has TensorFlow loaded.
     memory : what the memory guard may do.
+    role : `site`: clients only, of a server elsewhere; `server`: the server, and no made-up clients; "" for both.
     """
 
     server_address: str = "127.0.0.1:8081"
-    role: str = ""
     clients: tuple[Client, ...] = ()
     idle_exit_s: float = 900.0
     log_mb: int = 50
@@ -62,6 +61,7 @@ class Roster:
     stop_grace_s: float = 5.0
     client_host: bool = True
     memory: MemoryRules = field(default_factory=MemoryRules)
+    role: str = ""
 
     @property
     def host(self) -> str:
