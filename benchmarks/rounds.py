@@ -67,7 +67,7 @@ def stock(rounds: int) -> Times:
     """A copy of the project on flower-superlink and two flower-supernodes, which start a process for each message."""
     with processes() as programs:
         project, port = programs.folder / "project", free_port()
-        shutil.copytree(PROJECT / "poweranger", project / "poweranger", ignore=shutil.ignore_patterns("__pycache__", "_origin.json"))
+        shutil.copytree(PROJECT / "poweranger", project / "poweranger", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "LICENSE"):
             shutil.copy(PROJECT / name, project)
         home = programs.folder / "flwr"

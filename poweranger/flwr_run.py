@@ -59,7 +59,10 @@ def _prepare_command() -> None:
 
 
 def _prepare_run(parameters: Mapping[str, Any]) -> None:
-    root = Path(__file__).resolve().parents[1]
+    app = str(parameters.get("app") or ".")
+    if app.startswith("@"):
+        return  # an app from elsewhere: Flower fetches it
+    root = Path(app).expanduser().resolve()
     overrides = _overrides(parameters.get("run_config_overrides") or ())
     given = run_config.from_environment(os.environ)
     values = run_config.resolve(run_config.from_pyproject(root / "pyproject.toml"), given, overrides)

@@ -1,29 +1,31 @@
-"""Where a run was asked for: the caller's project folder and environment, also when Flower runs a copy of this package.
+"""Where a run was asked for: the caller's project folder and environment, also when Flower runs a copy of the project.
 
-Under `flwr run`, ServerApp and ClientApp live in a copy of the project (`$FLWR_HOME/apps/<app>`) and in a process of
-a local SuperLink that another project may have started long ago: neither its current folder nor its environment is
-the caller's. `flwr_run.py` therefore notes both in `_origin.json` beside this file just before Flower packs the
-project, and the copy carries the note. `poweranger/.gitignore` keeps it out of git: Flower leaves out what the root
-`.gitignore` names, and only that one.
+Under `flwr run`, ServerApp and ClientApp are told by a copy of the project (`$FLWR_HOME/apps/<app>`) and live in a
+process of a local SuperLink that another project may have started long ago: neither its current folder nor its
+environment is the caller's. `flwr_run.py` therefore notes both in `_origin.toml` beside `pyproject.toml` just before
+Flower packs the project, and the copy carries the note. It is TOML so that one pattern, `/*.toml`, makes Flower take
+it along when it is there; a pattern without any file is refused.
 """
 from __future__ import annotations
 
 import atexit
 import contextlib
 import functools
-import json
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from poweranger.files import replace_file
 from poweranger.run_config import KEYS, SETTINGS
 
 VARIABLES = tuple(key.environment for key in KEYS if key.environment) + tuple(SETTINGS)
 VIRTUAL_CLIENT_WAIT = 600.0  # seconds, in place of "for ever", in a simulation: nobody else will come
-NOTE = Path(__file__).with_name("_origin.json")
+NOTE = "_origin.toml"
 
 
 def project_root() -> Path:
@@ -51,9 +53,9 @@ def write_note(root: Path, environment: Mapping[str, str]) -> None:
     kept = {name: environment[name] for name in VARIABLES if environment.get(name, "").strip()}
     if data_dir := kept.get("DATA_DIR"):  # relative to the caller's folder, which the copy does not know
         kept["DATA_DIR"] = os.path.abspath(os.path.expanduser(data_dir))
-    content = json.dumps({"root": str(root), "environment": kept}, indent=1).encode()
-    replace_file(NOTE, lambda file: file.write(content), durable=False)
-    atexit.register(_remove_note, NOTE.stat().st_ino)
+    content = tomli_w.dumps({"root": str(root), "environment": kept}).encode()
+    replace_file(root / NOTE, lambda file: file.write(content), durable=False)
+    atexit.register(_remove_note, root / NOTE, (root / NOTE).stat().st_ino)
 
 
 def adopt_caller() -> None:
@@ -65,24 +67,22 @@ def adopt_caller() -> None:
         for name in VARIABLES:
             os.environ.pop(name, None)
         os.environ.update(note["environment"])
-        os.chdir(NOTE.parents[1])
+        os.chdir(note["copy"])
 
 
-def _remove_note(inode: int) -> None:
+def _remove_note(path: Path, inode: int) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if NOTE.stat().st_ino == inode:  # else a run submitted at the same time has put its own there
-            NOTE.unlink()
+        if path.stat().st_ino == inode:  # else a run submitted at the same time has put its own there
+            path.unlink()
 
 
 @functools.cache
 def _carried() -> dict[str, Any] | None:
-    """The note, when this package is the copy of one that Flower installed; a note in the project itself is for others."""
-    if NOTE.resolve().parents[2].name != "apps":
-        return None
-    try:
-        return json.loads(NOTE.read_bytes())  # type: ignore[no-any-return]
-    except FileNotFoundError:
-        return None
+    """The note, and the folder of the `copy` that carries it: Flower puts that on the path of the process it runs in."""
+    for folder in map(Path, sys.path):
+        if folder.parent.name == "apps" and (folder / NOTE).is_file():
+            return {**tomllib.loads((folder / NOTE).read_text(encoding="utf-8")), "copy": folder}
+    return None
 
 
 def _is_flower_app(path: Path) -> bool:

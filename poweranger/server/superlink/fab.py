@@ -5,10 +5,14 @@ import hashlib
 import tomllib
 from pathlib import Path
 
+import tomli_w
 from flwr.cli.build import build_fab_from_files
 from flwr.supercore.fab import Fab
 
 from poweranger.errors import UserError
+from poweranger.origin import NOTE
+
+INSTALLED = Path(__file__).resolve().parents[2]  # the package `poweranger`, for projects that have no copy of it
 
 
 def build_fab(project_root: Path) -> Fab:
@@ -23,11 +27,16 @@ def build_fab(project_root: Path) -> Fab:
     """
     pyproject = project_root / "pyproject.toml"
     try:
-        components = tomllib.loads(pyproject.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["components"]
-        packages = {str(reference).partition(":")[0].partition(".")[0] for reference in components.values()}
-        paths = [path for package in sorted(packages) for path in (project_root / package).rglob("*.py")]
-        paths += [path for path in project_root.iterdir() if path.is_file()]
-        files: dict[str, bytes | Path] = {path.relative_to(project_root).as_posix(): path for path in paths}
+        document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+        app = document["tool"]["flwr"]["app"]
+        files: dict[str, bytes | Path] = {path.name: path for path in project_root.iterdir() if path.is_file() and path.name != NOTE}
+        for package in sorted({str(reference).partition(":")[0].partition(".")[0] for reference in app["components"].values()}):
+            folder = project_root / package
+            if package == INSTALLED.name and not folder.is_dir():
+                folder = INSTALLED
+                app["fab-include"] = [*app.get("fab-include", ["/*.toml"]), f"{package}/**"]
+            files |= {path.relative_to(folder.parent).as_posix(): path for path in folder.rglob("*.py")}
+        files["pyproject.toml"] = tomli_w.dumps(document).encode()
         content, _ = build_fab_from_files(files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{pyproject} does not describe a Flower app that can be bundled: {error}") from None
