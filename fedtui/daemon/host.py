@@ -80,7 +80,8 @@ class ClientHost:
                 if "error" in told:
                     raise HostFailed(told["error"])
                 yield told["pid"]
-                channel.send(b"go")
+                with contextlib.suppress(BrokenPipeError):  # killed already: whoever watches it sees that
+                    channel.send(b"go")
 
     def prepare(self) -> None:
         """Start it, if need be, so that the first client need not wait for it."""

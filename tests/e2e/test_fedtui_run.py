@@ -42,6 +42,11 @@ class Site:
         return found
 
 
+def private_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) * 1024 / 1e6
+
+
 @pytest.fixture
 def site(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A project like this repository, with two clients that have a share each of real blood-cell images."""
@@ -89,6 +94,8 @@ def test_a_run_by_commands_survives_the_daemon_and_is_told_truly(site: Site, unt
     assert (run["outcome"], run["rounds_done"], run["rounds"]) == ("finished", ROUNDS, ROUNDS)
     with (site.root / "results" / "metrics" / "eval_metrics.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
+    for name in ("north", "south"):
+        assert private_mb(site.ps()[name]["pid"]) < 150  # the rest it shares with the client host; alone it has 290
     shown = fedtui("metrics", "--json").json
     assert [row["accuracy"] for row in shown] == [float(row["accuracy"]) for row in written]
     assert run["best_accuracy"] == max(row["accuracy"] for row in shown)

@@ -104,7 +104,7 @@ class TestProcesses:
         assert all(row.keys() >= FIELDS for row in rows)
         assert {row["state"] for row in rows} <= {"ready", "running"}
         table = cli("ps").out
-        assert re.search(r"^C1 +\w+ +\d+ .*round 3 of 10$", table, re.MULTILINE)
+        assert re.search(r"^C1 +\w+ +\d+ .* host +round 3 of 10$", table, re.MULTILINE)
         assert cli("down").code == 0
         assert house.alive() == set()
 

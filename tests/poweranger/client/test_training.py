@@ -19,7 +19,8 @@ SPEC = Spec(image_size=28, channels=1, num_classes=3, mean=(0.4,), std=(0.3,), b
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
     configure_tensorflow(1)
-    configure_gpu(0)  # no GPU, or one: nothing is raised
+    for memory_mb in (0, 512):
+        configure_gpu(memory_mb)  # no GPU, or one: nothing is raised
     return Trainer(SPEC)
 
 
