@@ -38,13 +38,13 @@ class Project:
         if start is not None:
             folder = start.expanduser().resolve()
             if not _is_project(folder / "pyproject.toml"):
-                raise UserError(f"{start} is no project folder: it has no pyproject.toml with [tool.flwr.app]")
+                raise UserError(f"{start} is no project folder: it has no pyproject.toml with [tool.flwr.app]; `fedtui init` makes one")
             return cls(folder)
         here = Path.cwd().resolve()
         for folder in (here, *here.parents):
             if _is_project(folder / "pyproject.toml"):
                 return cls(folder)
-        raise UserError(f"no project here: neither {here} nor a folder above it has a pyproject.toml with [tool.flwr.app]; use --project DIR")
+        raise UserError(f"no project here: neither {here} nor a folder above it has a pyproject.toml with [tool.flwr.app]; use --project DIR, or make one with `fedtui init DIR`")
 
     @property
     def pyproject(self) -> Path:

@@ -11,6 +11,7 @@ from fedtui.cli import (
     config,
     doctor,
     info,
+    init,
     interface,
     keys,
     logs,
@@ -58,7 +59,7 @@ def _options(
 
 for command in (
     up.up, processes.down, processes.ps, processes.start, processes.stop, processes.restart, processes.kill,
-    logs.logs, metrics.metrics, memory.memory, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, web.web, doctor.doctor, info.info, info.daemon,
+    logs.logs, metrics.metrics, memory.memory, runs.runs, programs.data, programs.evaluate, programs.predict, programs.export, simulate.simulate, simulate.demo, web.web, init.init, doctor.doctor, info.info, info.daemon,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(clients.app, name="client")
