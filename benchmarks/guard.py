@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import PROJECT
+from fedtui.client import DaemonClient
 from fedtui.daemon.cgroups import Group, own_groups
+from fedtui.project import Project
 from poweranger.results import list_runs, read_info
 
 CLIENTS = 6
@@ -85,12 +87,14 @@ def run(place: Path, group: Group, images: Path, guard: bool, rounds: int) -> Ou
     begun = time.monotonic()
     words = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     up = fedtui(place, "up", "--rounds", rounds, "--wait", *words, group=group)
+    os.environ["XDG_STATE_HOME"] = str(place / "state")
+    client = DaemonClient(Project.find(place))
     states: dict[str, str] = {}
     try:
         while up.poll() is None and time.monotonic() - begun < PATIENCE_S:
             time.sleep(1)
-            with contextlib.suppress(ValueError, subprocess.SubprocessError):
-                look(place, found, states, time.monotonic() - begun)
+            if client.running():
+                look(client, found, states, time.monotonic() - begun)
         found.seconds = time.monotonic() - begun
         found.kills = group.oom_kills or 0
     finally:
@@ -109,11 +113,10 @@ def run(place: Path, group: Group, images: Path, guard: bool, rounds: int) -> Ou
     return found
 
 
-def look(place: Path, found: Outcome, states: dict[str, str], now: float) -> None:
+def look(client: DaemonClient, found: Outcome, states: dict[str, str], now: float) -> None:
     """Note what has changed, and what each process uses."""
-    processes = json.loads(fedtui(place, "ps", "--json").communicate(timeout=30)[0])
-    memory = json.loads(fedtui(place, "memory", "--json").communicate(timeout=30)[0])
-    sizes = {one["name"]: one["pss_mb"] or one["rss_mb"] for one in memory["processes"]}
+    processes, memory = client.processes(), client.memory()
+    sizes = {one["name"]: one["use_mb"] for one in memory["processes"]}
     found.trace.append({"time": round(now, 1), "available_mb": memory["machine"]["available_mb"], "step": memory["guard"]["step"], "uses_mb": sizes})
     for one in processes:
         text = one["state"] + (f": {why}" if (why := one["cause"] or one["reason"]) else "")

@@ -64,6 +64,7 @@ class World:
     minimum: int = 0
     state: State = field(default_factory=State)
     seconds: list[Second] = field(default_factory=list)
+    held_at: list[float] = field(default_factory=list)  # when a start was held
 
     def run(self, seconds: int) -> list[Second]:
         """Let so many seconds pass."""
@@ -93,6 +94,7 @@ class World:
                     actor.begun = now
                 else:
                     actor.held = "memory"
+                    self.held_at.append(now)
         decision = None
         if self.rules.guard:
             living = [actor for actor in self.actors if actor.begun is not None]
@@ -123,6 +125,7 @@ class World:
         if victim is None:
             return "the server"
         victim.begun, victim.ends, victim.stopping = None, float("inf"), Step.CALM
+        victim.wanted = now + 1  # the restart policy
         return victim.name
 
     def _reading(self, now: float) -> Reading:

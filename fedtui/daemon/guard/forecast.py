@@ -10,7 +10,7 @@ LEAST = 5  # rounds before anything is said
 SURE = 3.0  # the slope must be so many times its own standard error
 LEAST_MB = 2.0  # a round: less is noise
 STEADY = 0.5  # the newer half must grow this share as fast as the whole does: else the curve flattens
-FAR = 1000  # rounds
+FAR = 100  # rounds: where nobody knows how many the run has, what lies further away is not in sight
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ def foresee(peaks: Mapping[str, Sequence[Sequence[float]]], available_mb: float,
     left = available_mb / sum(grows.values()) if grows else math.inf
     found = []
     for name, size in sorted(grows.items(), key=lambda item: -item[1]):
-        number = int(peaks[name][-1][0] + left) if left < FAR else None
-        found.append(Forecast(name, size, number if number is not None and (not rounds or number <= rounds) else None))
+        last = peaks[name][-1][0]
+        found.append(Forecast(name, size, int(last + left) if last + left <= (rounds or last + FAR) else None))
     return found

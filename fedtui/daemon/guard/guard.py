@@ -153,7 +153,9 @@ class Guard:
 
     def _foresee(self) -> None:
         """Say of each client once that it grows until memory is used up."""
-        clients = {process.record.name: self.estimates.get(process.record.name).rounds for process in self._clients()}
+        server = self._supervisor.table.get(SERVER)
+        on = not self._supervisor.last_roster.server_local or (server and server.live)
+        clients = {process.record.name: self.estimates.get(process.record.name).rounds for process in self._clients() if on}
         self.forecasts = foresee(clients, self.reading.available_mb, self._rounds())
         alarming = {forecast.name: forecast for forecast in self.forecasts if forecast.round is not None}
         for name in self._foreseen - alarming.keys():
@@ -263,6 +265,6 @@ class Guard:
         """What is known of a process's needs, for its line in the API."""
         estimate = self.estimates.get(process.record.name)
         return {
-            "need_mb": round(self._expected(process), 1), "peaks_mb": {phase: round(size, 1) for phase, size in estimate.peaks.items()},
+            "use_mb": round(process.usage.use_mb, 1), "need_mb": round(self._expected(process), 1), "peaks_mb": {phase: round(size, 1) for phase, size in estimate.peaks.items()},
             "mb_a_round": round(growth(estimate.rounds), 1),
         }  # fmt: skip

@@ -211,16 +211,18 @@ def _escalate(state: State, client: Client, reached: Step, now: float) -> tuple[
 def _choose(state: State, view: View, reached: Step) -> tuple[State, Decision | None]:
     """A client to stop, unless one was stopped just now; before the run has to wait for it, that is said."""
     now = view.reading.time
-    same = state.stopped >= state.begun  # one has been stopped in this shortage, and memory still falls
-    pace = LAST_PACE_S if reached is Step.KILL else FALL_PACE_S if same and reached is Step.STOP_NOW else PACE_S
-    if not view.clients or now - state.gone < min(SETTLE_S, pace) or now - state.stopped < pace:
+    if not view.clients:
         return state, None
     victim = max(view.clients, key=_rank)
+    excess = victim.use_mb - victim.estimate_mb
+    falls_on = state.stopped >= state.begun or excess > ABOVE_MB  # one was stopped in this shortage already, or it is a client that grows
+    pace = LAST_PACE_S if reached is Step.KILL else FALL_PACE_S if falls_on and reached is Step.STOP_NOW else PACE_S
+    if now - state.gone < min(SETTLE_S, pace) or now - state.stopped < pace:
+        return state, None
     left = len(view.clients) - 1
     if left < view.minimum and victim.name not in state.told:
         text = f"{victim.name} has to be stopped: the run will wait, it needs {view.minimum} clients (min-available-clients) and {left} are left"
         return dataclasses.replace(state, told=state.told | {victim.name}), Decision("warn", reached, text, victim.name)
-    excess = victim.use_mb - victim.estimate_mb
     why = f"it uses {victim.use_mb:.0f} MB, {excess:.0f} more than expected" if excess > ABOVE_MB else "it is the newest"
     action = {Step.STOP: "finish", Step.STOP_NOW: "stop", Step.KILL: "kill"}[reached]
     patience = {**state.waits, victim.name: _patience(state, victim.name, now)}

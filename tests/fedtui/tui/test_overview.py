@@ -187,7 +187,7 @@ def test_curves_and_answers_come_from_the_files_of_the_run(project: Project, int
 
 def test_memory_that_grows_tight_is_said(project: Project, interface: Interface) -> None:
     async def script(screen: Screen) -> None:
-        tight = news(process("server"), process("C1", "held", reason="held: memory is short", pss_mb=None))
+        tight = news(process("server"), process("C1", "held", waits_for="memory", reason="memory is short", pss_mb=None))
         tight["memory"]["machine"] |= {"available_mb": 800.0, "swap_used_mb": 2048.0}
         screen.app.show_news(tight)
         await screen.shows("nearly full", "swap 2.0 GB", "C1 held back for want of memory", "‖ held")
