@@ -17,9 +17,8 @@ from fedtui.drive.service import Remote, remote
 from fedtui.drive.store import SESSIONS, Store
 from poweranger.errors import UserError
 
-CHUNK = 4 << 20  # bytes; Drive takes multiples of 256 KiB
+CHUNK = 2 << 20  # bytes, a multiple of 256 KiB; one has to be through within the library's minute, also on a slow line
 TYPES = {".csv": "text/csv", ".toml": "application/toml"}
-EXPIRED = (404, 410)
 
 
 class Content(MediaUpload):
@@ -121,7 +120,7 @@ class Transfer:
         if response.status == 308:
             request.resumable_uri = uri
             request.resumable_progress = int(response["range"].rpartition("-")[2]) + 1 if "range" in response else 0
-        elif response.status not in EXPIRED:
+        elif not _expired(response.status):
             raise HttpError(response, body, uri=uri)
         return None
 
@@ -130,7 +129,7 @@ class Transfer:
         try:
             return request.next_chunk()[1]
         except HttpError as error:
-            if error.status_code not in EXPIRED or request.resumable_uri is None or self._began_anew:
+            if not _expired(error.status_code) or request.resumable_uri is None or self._began_anew:
                 raise
             request.resumable_uri = None
             return None
@@ -144,3 +143,8 @@ class Transfer:
         if sessions.get(self._key) != entry:
             sessions.pop(self._key, None)
             self._store.write(SESSIONS, sessions | ({self._key: entry} if entry else {}))
+
+
+def _expired(status: int) -> bool:
+    """Whether an upload cannot be gone on with, and has to begin anew; what is left of 4xx concerns permission and pace."""
+    return 400 <= status < 500 and status not in (401, 403, 429)

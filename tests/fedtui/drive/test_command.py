@@ -156,17 +156,17 @@ class TestLater:
         assert not fake.folders() and "start" not in fake.calls
 
     def test_killed_in_mid_file_it_goes_on_from_there(self, cli: Fedtui, fake: FakeDrive, store: Store, make_run: Callable[..., Run]) -> None:
-        run = make_run(cli.folder / "results", size=9 * MIB).path
+        run = make_run(cli.folder / "results", size=5 * MIB).path
         fake.fail("chunk", None, None, "hold")  # run.toml, the snapshot's first chunk, half of its second one
         process = cli.start("upload", "drive", "--what", "models", "--yes")
         assert fake.held.wait(60)
         process.kill()
         cli.end(process)
         fake.release.set()
-        assert fake.chunks == [0, 0, 4 * MIB]
+        assert fake.chunks == [0, 0, 2 * MIB]
         done = cli("upload", "drive", "--run", run.name, "--what", "models", "--yes")
         assert done.code == 0 and "models/round_001.npz has arrived" in done.err, done.err
-        assert fake.chunks[3:] == [6 * MIB] and fake.files()["round_001.npz"] == (run / "models" / "round_001.npz").read_bytes()
+        assert fake.chunks[3:] == [3 * MIB, 5 * MIB] and fake.files()["round_001.npz"] == (run / "models" / "round_001.npz").read_bytes()
         assert "run.toml has arrived" not in done.err
 
     def test_a_revoked_permission_is_forgotten_so_that_the_next_time_asks_anew(self, cli: Fedtui, fake: FakeDrive, store: Store, run: Path) -> None:
