@@ -119,7 +119,7 @@ def look(client: DaemonClient, found: Outcome, states: dict[str, str], now: floa
     sizes = {one["name"]: one["use_mb"] for one in memory["processes"]}
     found.trace.append({"time": round(now, 1), "available_mb": memory["machine"]["available_mb"], "step": memory["guard"]["step"], "uses_mb": sizes})
     for one in processes:
-        text = one["state"] + (f": {why}" if (why := one["cause"] or one["reason"]) else "")
+        text = one["state"] + (f": {why}" if (why := one.get("cause") or one.get("reason")) else "")
         if states.get(one["name"]) != text and one["state"] in ("held", "failed", "backoff") and "server to be ready" not in text:
             found.seen.append(f"{now:5.0f} s  {one['name']} {text}")
         states[one["name"]] = text

@@ -52,7 +52,7 @@ def up(
         if code == 0 and wait:
             code = follow_run(watch, "server", offset)
         elif code == 0:
-            waiting = [process["name"] for process in client.processes() if process["waits_for"]]
+            waiting = [process["name"] for process in client.processes() if process.get("waits_for")]
             ready = f"ready, but for {', '.join(waiting)}" if waiting else "all are ready"
             say(f"{ready}. Progress: fedtui up --wait. Stop: fedtui down")
     except KeyboardInterrupt:
