@@ -26,7 +26,6 @@ def web(
 ) -> None:
     """Serve the interface to browsers, until Ctrl+C. Only the address that is printed opens it: it has a token."""
     from fedtui.web.address import is_loopback, tunnel
-    from fedtui.web.server import WebServer
 
     here = project()
     local = is_loopback(host)
@@ -39,6 +38,8 @@ def web(
     options = click.get_current_context().find_root().params
     switches = {"--read-only": read_only or options["read_only"], "--no-mouse": options["no_mouse"], "--ascii": options["ascii"]}
     words = [sys.executable, "-m", "fedtui.web.inside", "--project", str(here.root), *(switch for switch, given in switches.items() if given)]
+
+    from fedtui.web.server import WebServer
 
     def tell(address: str, port: int) -> None:
         write(address)

@@ -108,12 +108,16 @@ def page(app: App[Any], path: Path) -> None:
     Raises
     ------
     UserError
-        When the pager cannot be started.
+        When the pager cannot be started, or there is no terminal to show it in: the interface is in a browser.
     """
+    from textual.app import SuspendNotSupported
+
     command = [*shlex.split(os.environ.get("PAGER") or "less"), str(path)]
     try:
         with app.suspend():
             subprocess.run(command, env=os.environ | {"LESSSECURE": "1", "LESS": "-S"}, check=False)
+    except SuspendNotSupported:
+        raise UserError(f"a pager needs a terminal: read on here, or open {path} in one") from None
     except OSError as error:
         raise UserError(f"{command[0]} cannot be started ({error.strerror}): set PAGER to a program that shows files") from None
     finally:

@@ -29,15 +29,15 @@ class Guard:
         self.token = secrets.token_urlsafe(32)
         self._session = secrets.token_urlsafe(32)
         self._names, self._tls = names, tls
-        self._scheme = "https" if tls else "http"
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer what may be answered; for the token give the cookie, and an address without it."""
         if not is_known(request.host, self._names):
             raise web.HTTPForbidden(text="This server does not go by that name: open the address that was printed, or start it with --host and the name.\n")
-        origin = request.headers.get("Origin", "" if request.path != "/ws" else "none")
-        if origin and origin.lower() != f"{self._scheme}://{request.host}".lower():
+        own = f"{'https' if self._tls else 'http'}://{request.host}"
+        asked_by = request.headers.get("Origin", "" if request.path == "/ws" else own)  # browsers tell it of every websocket
+        if asked_by.lower() != own.lower():
             raise web.HTTPForbidden(text="Another page may not ask this server.\n")
         cookie = _cookie(request.host)
         if request.path == "/" and _same(request.query.get("token", ""), self.token):

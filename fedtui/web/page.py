@@ -1,7 +1,7 @@
-"""The one page: a terminal that fills the window, over its own origin only, without a line of script in the page itself.
+"""The one page: a terminal that fills the window and has the keys.
 
-textual-serve's own page takes a font from elsewhere, has script in it, and knows itself by one address; this one works
-offline, under a strict policy, and by whatever address a tunnel gives it.
+textual-serve's own page takes a font from elsewhere, has script in it, waits for a click before it takes keys, and knows
+itself by one address; this one works offline, under a strict policy, and by whatever address a tunnel gives it.
 """
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ body.-first-byte .wait, body.-closed .wait { display: none; }
 body.-closed .over { display: flex; background: #0f1318e0; }
 </style>
 <script src="/static/js/textual.js"></script>
+<script src="/focus.js" defer></script>
 </head>
 <body>
 <p class="wait">connecting…</p>
@@ -35,6 +36,14 @@ body.-closed .over { display: flex; background: #0f1318e0; }
 </body>
 </html>
 """)
+
+# textual.js marks the terminal when it is connected; before that it could not pass on that it has the focus
+FOCUS = """\
+new MutationObserver((_, watch) => {
+  watch.disconnect();
+  document.querySelector(".xterm-helper-textarea").focus();
+}).observe(document.querySelector(".textual-terminal"), { attributeFilter: ["class"] });
+"""
 
 
 def page(title: str, websocket: str) -> str:

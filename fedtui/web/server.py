@@ -15,7 +15,7 @@ from textual_serve.server import Server, to_int
 from fedtui.daemon.port import holder
 from fedtui.web.address import names_of, spell
 from fedtui.web.guard import Guard
-from fedtui.web.page import page
+from fedtui.web.page import FOCUS, page
 from fedtui.web.tab import Tab
 from poweranger.errors import PortInUse, UserError
 
@@ -83,6 +83,7 @@ class WebServer(Server):
 
     async def _make_app(self) -> web.Application:
         app = await super()._make_app()
+        app.router.add_get("/focus.js", self.handle_focus)
         app.middlewares.append(self._guard.check)
         app.on_response_prepare.append(self._guard.protect)
         return app
@@ -98,6 +99,10 @@ class WebServer(Server):
         """Answer with the page, which knows itself by the address that the browser used."""
         websocket = f"ws{'s' if self._tls else ''}://{request.host}/ws"
         return web.Response(text=page(self.title, websocket), content_type="text/html")
+
+    async def handle_focus(self, request: web.Request) -> web.Response:
+        """Answer with the page's own script."""
+        return web.Response(text=FOCUS, content_type="text/javascript")
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Be one tab: start the interface, pass messages on, and end it with the tab."""
