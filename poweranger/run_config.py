@@ -122,7 +122,7 @@ KEYS: tuple[Key, ...] = (
     Key("momentum", 0.9, "Nesterov momentum of the clients' SGD", 0, 0.999, reader="clients"),
     Key("strategy", "fedavg", "How the server makes one model of the clients'", choices=("fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedmedian", "krum", "trimmed-mean")),
     Key("proximal-mu", 0.01, "With fedprox: how strongly a client is held near the global model", 0, 100, reader="clients"),
-    Key("server-learning-rate", 0.0, "With fedavgm, fedadam and fedyogi: the server's step; 0 takes the strategy's own (README)", 0, 100),
+    Key("server-learning-rate", 0.0, "With fedavgm, fedadam and fedyogi: the server's step; 0 takes the strategy's own (docs/training.md)", 0, 100),
     Key("server-momentum", 0.9, "With fedavgm, fedadam and fedyogi: the server's momentum", 0, 0.999),
     Key("num-malicious", 1, "With krum: how many clients may send anything at all", 0, 1000),
     Key("trim", 0.2, "With trimmed-mean: share of the clients left out at either end, for every single weight", 0.01, 0.49),
