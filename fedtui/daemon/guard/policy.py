@@ -17,7 +17,7 @@ from fedtui.daemon.guard.readings import Reading
 from fedtui.memory_rules import MemoryRules
 
 AHEAD_S = 5.0  # a fall that would reach the last step within this time counts as having reached the one before
-WINDOW = 7  # readings over which the fall is measured
+WINDOW = 5  # readings over which the fall is measured
 NEAR = 2.0  # times the threshold of the first step: further away a fall may be anybody's passing wish
 CALM_S = 5.0  # the ladder is left only after so long, and with this much more than the threshold:
 BACK = 1.15
@@ -164,10 +164,10 @@ def fits(rules: MemoryRules, reading: Reading, promised_mb: float, estimate_mb: 
 
 
 def fall(recent: Sequence[float]) -> float:
-    """MB a second by which what is left becomes less, in the median of the last seconds: one jump is no fall. 0 for too few readings."""
-    if len(recent) < 4:
+    """MB a second by which what is left becomes less, in most of the last seconds: a jump or two, as of starts, are no fall."""
+    if len(recent) < WINDOW:
         return 0.0
-    return max(statistics.median(earlier - later for earlier, later in itertools.pairwise(recent)), 0.0)
+    return max(statistics.median_low(earlier - later for earlier, later in itertools.pairwise(recent)), 0.0)
 
 
 def _climb(state: State, view: View, bounds: Mapping[Step, float]) -> tuple[State, Step]:

@@ -142,7 +142,7 @@ def test_loading_tensorflow_is_no_alarm() -> None:
 def test_a_fall_is_measured_by_all_readings_of_the_last_seconds() -> None:
     assert fall([1000.0 - 50 * t for t in range(6)]) == 50
     assert fall([1000.0 + 50 * t for t in range(6)]) == 0
-    assert fall([1000.0, 1000.0, 1000.0, 0.0, 0.0]) == fall([1000.0, 0.0]) == 0
+    assert fall([1500.0, 1500.0, 1000.0, 500.0, 500.0]) == fall([1000.0, 0.0]) == 0
 
 
 rates = st.one_of(st.just(0.0), st.floats(0, 50))
