@@ -42,7 +42,7 @@ def up(
         if not runs and not resume:
             settings, notes = wait_for_all(settings, len(names), client.project)
         names = ["server", *names]
-    watch, offset = Watch(client), log_end(client, "server")
+    watch, offset = Watch(client), log_end(client, "server") if roster.server_local else 0
     try:
         answer = client.up(clients=clients, rounds=rounds, set=settings, run_name=name, resume=resume, force=force)
         notes += answer["notes"]

@@ -27,10 +27,14 @@ class Federation:
         self.root, self.port = root, 0
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
+    def prefix(self, name: str) -> list[str]:
+        """What a process's command begins with."""
+        return []
+
     def spawn(self, name: str, *argv: object, **environment: str) -> subprocess.Popen[bytes]:
         env = {k: v for k, v in os.environ.items() if k not in SETTINGS} | QUIET | {"PYTHONPATH": str(PROJECT)} | environment
         with (self.root / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, *map(str, argv)], cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen([*self.prefix(name), sys.executable, *map(str, argv)], cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.processes[name] = process
         return process
 

@@ -1,8 +1,8 @@
 """A client without TensorFlow: describes, trains and evaluates a two-number model by arithmetic, or misbehaves on demand.
 
-    python toy_client.py NAME ADDRESS [BEHAVIOUR]
+    python toy_client.py NAME ADDRESS [BEHAVIOUR [CA [KEY]]]
 
-Behaviours: `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, `sleep` in round 2,
+Behaviours: `slow` in the evaluation of round 1 and the training of round 2, `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, `sleep` in round 2,
 `class` unknown to the others, `synthetic` images, `garbled` description; `patient`, a metric that is not declared, and
 `undeclared`, the same from a client that does not look at what it sends.
 """
@@ -14,18 +14,20 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from poweranger.client.connection import load_private_key, load_root_certificates
 from poweranger.client.node import Node
 from poweranger.messages import ARRAYS, CONFIG, Site, metric_reply, pack, unpack
 from poweranger.privacy.mods import MODS
 from poweranger.privacy.secagg_client import register
 
-NAME, ADDRESS, BEHAVIOUR = sys.argv[1], sys.argv[2], (sys.argv[3] if len(sys.argv) > 3 else "")
+NAME, ADDRESS, BEHAVIOUR, CA, KEY = (*sys.argv[1:], *[""] * 3)[:5]
 NUMBER = int("".join(filter(str.isdigit, NAME)) or 0)
 app = ClientApp(mods=[] if BEHAVIOUR == "undeclared" else MODS)
 register(app)
@@ -62,6 +64,8 @@ def train(message: Message, context: Context) -> Message:
         raise RuntimeError("this site is out of order")
     if BEHAVIOUR == "sleep" and number == 2:
         time.sleep(600)
+    if BEHAVIOUR == "slow" and number == 2:
+        time.sleep(3)
     weights = unpack(message.content.array_records[ARRAYS]) * np.float32(0.9) + np.float32(NUMBER) * np.float32(config["learning-rate"])
     if BEHAVIOUR == "nan":
         weights[3] = math.nan
@@ -79,10 +83,13 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
+    if BEHAVIOUR == "slow" and message.metadata.group_id == "1":
+        time.sleep(3)
     return Message(metric_reply({"num-examples": 6, "loss": 0.25 * NUMBER, "confusion": [3, 1, 0, 2]}), reply_to=message)
 
 
 if __name__ == "__main__":
-    node = Node(app, ADDRESS, {"client-id": NAME})
+    trust, key = load_root_certificates(Path(CA)) if CA else None, load_private_key(Path(KEY)) if KEY else None
+    node = Node(app, ADDRESS, {"client-id": NAME}, trust=trust, key=key, log=lambda text: print(text, flush=True))
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=lambda: (node.leave(), signal.raise_signal(signal.SIGKILL))).start())
     node.run()

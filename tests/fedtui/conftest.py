@@ -40,10 +40,11 @@ class Fedtui:
         settings = ("NO_COLOR", "ROUNDS", "DATA_DIR", "FRACTION_FIT", "FRACTION_EVAL", "MIN_AVAILABLE_CLIENTS", "IMAGE_SIZE")
         self.environment = {name: value for name, value in os.environ.items() if name not in settings}
         self.environment["PYTHONPATH"] = str(REPOSITORY)
+        self.prefix: list[str] = []  # of the command line
 
     def start(self, *words: object, **environment: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "fedtui", *map(str, words)], cwd=self.folder, env=self.environment | environment,
+            [*self.prefix, sys.executable, "-m", "fedtui", *map(str, words)], cwd=self.folder, env=self.environment | environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
 
