@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from poweranger.messages import CALIBRATION, CONFUSION, SCORES
 from poweranger.statistics import log_odds, softmax
 
+CONFUSION, SCORES, CALIBRATION = "confusion", "scores", "calibration"  # in the replies
 SCORE_BINS = 4096
 CONFIDENCE_BINS = 15  # as in Guo et al., 2017
 HIGHEST = 40.0  # log odds; beyond them all is one bin

@@ -16,7 +16,7 @@ INITIAL = "query.initial"  # server asks one client for the first model
 REFUSE = "query.refuse"  # server tells a site why it cannot take part
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
 WEIGHTS = "weights"  # the one array of an `ArrayRecord`
-NUM_EXAMPLES, CONFUSION, SCORES, CALIBRATION = "num-examples", "confusion", "scores", "calibration"  # see `counts.py`
+NUM_EXAMPLES = "num-examples"  # the counts' names: `counts.py`
 
 
 def pack(weights: Sequence[np.ndarray]) -> ArrayRecord:
@@ -37,15 +37,6 @@ def unpack(record: ArrayRecord) -> np.ndarray:
     if len(arrays) != 1 or arrays[0].ndim != 1:
         raise ValueError(f"expected one flat vector of weights, got shapes {[a.shape for a in arrays]}")
     return arrays[0].astype(np.float32, copy=False)
-
-
-def split_flat(flat: np.ndarray, shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Cut a flat vector into arrays of `shapes`, in order (views, no copies)."""
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    if sum(sizes) != flat.size:
-        raise ValueError(f"the model has {sum(sizes)} weights, the vector {flat.size}")
-    parts = np.split(flat, np.cumsum(sizes)[:-1])
-    return [part.reshape(tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclass

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poweranger.counts import Counts, count
-from poweranger.messages import CONFUSION, split_flat
-from poweranger.server.model import build_model, weight_shapes
+from poweranger.counts import CONFUSION, Counts, count
+from poweranger.server.model import build_model, split_flat, weight_shapes
 
 SHIFT = 0.1  # largest shift of a training image, as a share of its side
 DROPOUT_STREAM = 1  # spawn key of the dropout's seed, apart from the one of order and augmentation

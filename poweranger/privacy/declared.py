@@ -11,9 +11,9 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from poweranger.counts import CONFIDENCE_BINS
+from poweranger.counts import CALIBRATION, CONFIDENCE_BINS, CONFUSION, SCORES
 from poweranger.errors import UserError
-from poweranger.messages import ARRAYS, CALIBRATION, CONFIG, CONFUSION, METRICS, NUM_EXAMPLES, SCORES
+from poweranger.messages import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
 
 LONGEST = 200  # characters of a text
 LARGEST = 2**48  # count that is taken for one

@@ -14,13 +14,14 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from poweranger.errors import RunFailed, UserError
-from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, split_flat, unpack
+from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, unpack
 from poweranger.privacy.protection import Protection, require_for
 from poweranger.results import Run
 from poweranger.run_config import KEYS
 from poweranger.server.best import Best
 from poweranger.server.exchange import Exchange, Stopped
 from poweranger.server.federation import Federation, form_federation
+from poweranger.server.model import split_flat
 from poweranger.server.session import Session
 from poweranger.server.sites import Sites
 from poweranger.server.strategies import make_strategy

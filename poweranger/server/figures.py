@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from poweranger.counts import MILLION, SCORE_EDGES, Counts
-from poweranger.messages import CALIBRATION, CONFUSION, SCORES
+from poweranger.counts import CALIBRATION, CONFUSION, MILLION, SCORE_EDGES, SCORES, Counts
 from poweranger.results import Row, less_is_better
 from poweranger.server.utils import class_metrics
 from poweranger.statistics import auc, average_precision, calibration_error, operating_point, probability

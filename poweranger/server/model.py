@@ -81,6 +81,15 @@ def weight_shapes(model: keras.Model) -> list[tuple[int, ...]]:
     return [tuple(weight.shape) for weight in model.weights]
 
 
+def split_flat(flat: np.ndarray, shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Cut a flat vector into arrays of `shapes`, in order (views, no copies)."""
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    if sum(sizes) != flat.size:
+        raise ValueError(f"the model has {sum(sizes)} weights, the vector {flat.size}")
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    return [part.reshape(tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def load_snapshot(path: str | Path) -> keras.Model:
     """The Keras model of a snapshot, `results/runs/<run>/models/round_NNN.npz`.
 

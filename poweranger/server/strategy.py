@@ -15,13 +15,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from poweranger.errors import RunFailed
-from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack, split_flat, unpack
+from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack, unpack
 from poweranger.notify import notify
 from poweranger.results import EVAL, FIT
 from poweranger.run_config import KEYS, answers_needed
 from poweranger.server.exchange import Answer
 from poweranger.server.figures import PER_SITE, absent, apart, class_rows, confusion_rows, evaluation_metrics, merge
 from poweranger.server.gather import Gathered, gather_each, gather_sum
+from poweranger.server.model import split_flat
 from poweranger.server.replies import Figures
 from poweranger.server.session import Round, Session
 from poweranger.server.utils import learning_rate, sample, spell_seconds, weighted_means

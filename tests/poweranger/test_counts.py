@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from poweranger.counts import CONFIDENCE_BINS, SCORE_EDGES, Counts, count, decode, encode, shapes
-from poweranger.messages import CALIBRATION, CONFUSION, SCORES
+from poweranger.counts import CALIBRATION, CONFIDENCE_BINS, CONFUSION, SCORE_EDGES, SCORES, Counts, count, decode, encode, shapes
 from poweranger.statistics import auc, average_precision, calibration_error, log_odds, operating_point, probability, softmax
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from poweranger.client.training import Spec, Trainer, augmented, configure_gpu, configure_tensorflow, prior_shift
-from poweranger.messages import CONFUSION
+from poweranger.counts import CONFUSION
 
 SPEC = Spec(image_size=28, channels=1, num_classes=3, mean=(0.4,), std=(0.3,), batch_size=8)
 
