@@ -240,7 +240,9 @@ class FedApp(TypingAhead):
                 self.log(f"the saved state of {place} is of no use: {error}")
 
     def remember(self) -> None:
-        """Save where the user is, to be found again."""
+        """Save where the user is, to be found again; one who only looks on leaves no trace."""
+        if self.store.read_only:
+            return
         panes = dict(self._saved.get("panes", {})) | {name: pane.state() for name, pane in self.panes.items() if pane.is_mounted}
         store = self.store
         seen = {"selected": store.selected, "viewed": store.viewed, "picked": sorted(store.picked)}
