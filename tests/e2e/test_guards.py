@@ -79,6 +79,18 @@ def test_a_client_killed_in_mid_round_costs_the_round_that_client_only(federatio
     assert federation.info["outcome"] == "finished"
 
 
+def test_the_first_round_waits_for_start_clients_and_later_ones_do_not(federation: Federation, rows: Rows) -> None:
+    federation.server(ALL + "num-server-rounds=4 start-clients=2")
+    federation.toy("C1")
+    federation.see("server", "waiting for clients: 1 of 2 here")
+    victim = federation.toy("C2", "sleep")
+    federation.see("C2", "round 2 begins")
+    victim.kill()
+    assert federation.finish() == 0, federation.log("server")
+    part = [row for row in rows(federation.run / "metrics" / "participation.csv") if row["phase"] == "fit" and row["outcome"] == "ok"]
+    assert [(row["round"], row["client_id"]) for row in part] == [("1", "C1"), ("1", "C2"), ("2", "C1"), ("3", "C1"), ("4", "C1")]
+
+
 def test_a_straggler_is_late_and_its_answer_is_not_mixed_in(federation: Federation, rows: Rows) -> None:
     federation.server(ALL + "num-server-rounds=3 min-available-clients=2 round-deadline=1.5")
     for name in ("C1", "C3"):
