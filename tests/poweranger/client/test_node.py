@@ -155,7 +155,7 @@ def train(message, context):
 """
 
 
-def test_a_stock_supernode_joins_and_answers(start_program, joined, task, tmp_path: Path) -> None:
+def test_a_stock_supernode_joins_with_its_key_and_answers(start_program, secrets, joined, task, tmp_path: Path) -> None:
     supernode = Path(sys.executable).with_name("flower-supernode")
     if not supernode.exists():
         pytest.skip("flower-supernode is not installed beside this Python")
@@ -164,9 +164,11 @@ def test_a_stock_supernode_joins_and_answers(start_program, joined, task, tmp_pa
     (project / "pyproject.toml").write_text(PYPROJECT + "asked = 0\n")
     (project / "stockapp" / "__init__.py").write_text("")
     (project / "stockapp" / "app.py").write_text(STOCK_APP)
-    with Link("127.0.0.1", 0) as link, link.run({"asked": 5}, fab=build_fab(project)) as (grid, _):
+    key = secrets.key("C1")
+    listening = Link("127.0.0.1", 0, **secrets.tls, client_keys=tmp_path / "clients")
+    with listening as link, link.run({"asked": 5}, fab=build_fab(project)) as (grid, _):
         program = start_program(
-            supernode, "--insecure", "--superlink", f"127.0.0.1:{link.port}", "--port", str(_free_port()),
+            supernode, "--root-certificates", secrets.tls["certfile"], "--auth-supernode-private-key", key, "--superlink", f"127.0.0.1:{link.port}", "--port", str(_free_port()),
             FLWR_HOME=str(tmp_path / "home"), FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1",
             PATH=f"{supernode.parent}:/usr/bin:/bin",
         )
