@@ -164,7 +164,7 @@ class Table:
         if len(ends) % width:
             return None
         starts = np.concatenate([[0], ends[:-1] + 1]).reshape(-1, width)
-        ends.shape = starts.shape
+        ends = ends.reshape(starts.shape)
         if (octets[ends[:, :-1]] != _COMMA).any() or (octets[ends[:, -1]] != _LF).any():
             return None
         cells: Cells = {}
