@@ -31,6 +31,7 @@ class RunSummary:
     best_accuracy, best_loss : the best of the rounds' evaluations; None before the first.
     best_round, best_metric, best_value : whose model is `best.npz`, by which figure; None and "" before the first.
     stopped_early : it ended before its last round for want of a better model; `reason` says more.
+    privacy : `[privacy]` of `run.toml`: `dp`, `epsilon`, `delta`, `secure_aggregation`, `not_possible`.
     seconds : from start to end, so far for a running one; None when the end is not known.
     clients, synthetic : who took part, and who of them with made-up images.
     """
@@ -53,6 +54,7 @@ class RunSummary:
     best_metric: str = ""
     best_value: float | None = None
     stopped_early: bool = False
+    privacy: dict[str, Any] = field(default_factory=dict)
 
 
 def find_run(results: Path, name: str | None = None) -> Path:
@@ -94,6 +96,7 @@ def summary(run: Path) -> RunSummary:
     start, end = _moment(info.get("start")), _moment(info.get("end"))
     best = info.get("best")
     best = best if isinstance(best, dict) else {}
+    privacy = info.get("privacy")
     stop = now() if outcome == "running" else end
     evaluations = Table(run / "metrics" / "eval_metrics.csv")
     evaluations.poll()
@@ -116,6 +119,7 @@ def summary(run: Path) -> RunSummary:
         best_metric=str(best.get("metric", "")),
         best_value=value if isinstance(value := best.get("value"), float) else None,
         stopped_early=info.get("stopped_early") is True,
+        privacy=privacy if isinstance(privacy, dict) else {},
     )
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
@@ -28,6 +28,9 @@ from fedtui.tui.store import Looker, News, Note, Store
 from fedtui.tui.typing_ahead import TypingAhead
 from fedtui.tui.widgets.key_bar import KeyBar
 from fedtui.tui.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    from fedtui.tui.program import Program
 
 LOOK_S = 1.0
 PLACES = {"overview": "Overview", "metrics": "Metrics", "rounds": "Rounds", "logs": "Logs", "memory": "Memory", "config": "Config", "runs": "Runs"}
@@ -82,6 +85,7 @@ class FedApp(TypingAhead):
         self.animation_level = "none"
         self.store = Store(project, read_only=read_only)
         self.actions = Actions(self)
+        self.program: Program | None = None  # the last one that was run, such as an evaluation
         self.place = ""
         self.panes: dict[str, Pane] = {}
         self._saved = saved.load(project)
@@ -118,9 +122,11 @@ class FedApp(TypingAhead):
         return binding.key_display or {"enter": "enter", "space": "space", "escape": "esc"}.get(binding.key) or super().get_key_display(binding)
 
     def on_unmount(self) -> None:
-        """However it ends: look no more."""
+        """However it ends: look no more, and leave no program of ours behind."""
         self._gone = True
         self._looking.set()
+        if self.program is not None:
+            self.program.end()
 
     async def on_mount(self) -> None:
         """Go where the user was last; only then look."""

@@ -1,4 +1,4 @@
-"""Runs: all of them with how they went; pick some to overlay, open one, go on with one, or start a new one like it."""
+"""Runs: all of them with how they went; overlay some, open one, go on with one, begin one like it, or use its model."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -37,6 +37,10 @@ class RunsPane(Pane):
         Binding("space", "pick", "overlay"),
         Binding("r", "resume", "resume"),
         Binding("n", "again", "new with its config"),
+        Binding("v", "form('EvaluateForm')", "evaluate"),
+        Binding("p", "form('PredictForm')", "predict"),
+        Binding("w", "form('ExportForm')", "export"),
+        Binding("o", "output", "output"),
         Binding("c", "config", "its configuration"),
         Binding("escape", "unpick", "none", show=False),
     ]
@@ -44,6 +48,7 @@ class RunsPane(Pane):
     RunsPane { layout: vertical; }
     RunsPane #list { height: 1fr; }
     RunsPane RunDetails { height: 8; }
+    RunsPane.-high RunDetails { height: 12; }
     RunsPane.-wide { layout: horizontal; }
     RunsPane.-wide #list { width: 2fr; }
     RunsPane.-wide RunDetails { width: 1fr; height: 1fr; }
@@ -57,7 +62,7 @@ class RunsPane(Pane):
 
     def show(self, store: Store, changed: frozenset[str]) -> None:
         """Follow the runs."""
-        if changed & {"runs", "progress", "daemon"}:
+        if changed & {"runs", "progress", "daemon", "file"}:
             self._show()
 
     def state(self) -> dict[str, Any]:
@@ -69,7 +74,8 @@ class RunsPane(Pane):
         self.query_one(Listing).go(str(state.get("key")))
 
     def on_resize(self, event: events.Resize) -> None:
-        """Details beside the list, or below it."""
+        """Details beside the list, or below it, in as much room as there is."""
+        self.set_class(event.size.height >= 34, "-high")
         self.set_class(event.size.width >= 150, "-wide")
 
     def _show(self) -> None:
@@ -77,6 +83,7 @@ class RunsPane(Pane):
         runs = store.runs
         compared = [run for run in runs if run.name in store.picked] if len(store.picked) > 1 else runs
         differ = differences(compared)
+        self.query_one(Listing).empty = store.no_run or EMPTY
         self.query_one(Listing).put([Row(run.name, self._cells(run, differ.get(run.name, {}))) for run in runs])
         notes = [f"{glyph('selected')} {len(store.picked)} to overlay in Metrics (2)"] if store.picked else []
         notes += [f"{glyph('left')} shown in Metrics, Rounds and Config"] if store.viewed else []
@@ -107,9 +114,13 @@ class RunsPane(Pane):
         return next((run for run in self.store.runs if run.name == name), None)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only a run that has ended early can be resumed."""
+        """Only a run that has ended early can be resumed, and only one with a complete round has a model."""
         if action == "resume":
             return self._run is not None and _can_resume(self._run)
+        if action == "form":
+            return self._run is not None and bool(self._run.rounds_done)
+        if action == "output":
+            return self.fed.program is not None
         if action in ("pick", "again", "config"):
             return self._run is not None
         return True
@@ -166,6 +177,28 @@ class RunsPane(Pane):
         text = f"As {run.name}; other than in pyproject.toml: {spell_config(other)}." if other else "Its configuration is the one in pyproject.toml."
         word = clean(run.name).split("-", 2)[-1]
         confirm(self.app, "Start a new run?", f"{text} Server and clients are started.", "start", lambda: self.fed.actions.up(set=config, run_name=word))
+
+    def action_form(self, name: str) -> None:
+        """Ask what is needed to do something with the run's model, then do it in the background."""
+        from fedtui.tui.program import run_program
+        from fedtui.tui.widgets import run_forms
+
+        run = self._run
+        if run is None or not self.fed.actions.allowed():
+            return
+        form: run_forms.RunForm = getattr(run_forms, name)(run, self.store.project.root)
+
+        def act(arguments: list[str] | None) -> None:
+            if arguments is not None:
+                run_program(self.fed, f"{form.verb} {run.name}", form.module, arguments)
+
+        self.app.push_screen(form, act)
+
+    def action_output(self) -> None:
+        """Show what the last of these programs prints or has printed."""
+        from fedtui.tui.program import show_program
+
+        show_program(self.fed)
 
     def _may_start(self) -> bool:
         if not self.fed.actions.allowed():

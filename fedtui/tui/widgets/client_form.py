@@ -5,7 +5,7 @@ import os
 import shlex
 from collections.abc import Collection
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -16,9 +16,12 @@ from textual.widgets import Button, Static
 
 from fedtui.cleaning import clean
 from fedtui.roster import Client, check_client_name, check_env
-from fedtui.tui.widgets.folder_browser import FolderBrowser
+from fedtui.tui.widgets.folder_browser import FolderBrowser, at
 from fedtui.tui.widgets.line_input import LineInput
 from poweranger.errors import UserError
+
+if TYPE_CHECKING:
+    from fedtui.tui.app import FedApp
 
 
 class Wish(NamedTuple):
@@ -42,6 +45,7 @@ class ClientForm(ModalScreen[Wish | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "cancel"),
         Binding("ctrl+s", "accept", "accept"),
+        Binding("ctrl+o", "describe", "describe the images"),
         Binding("tab", "app.focus_next", "next field"),
         Binding("shift+tab", "app.focus_previous", show=False),
     ]
@@ -81,6 +85,7 @@ class ClientForm(ModalScreen[Wish | None]):
             yield Static("", id="wrong", markup=False)
             with Horizontal(id="buttons"):
                 yield Button("change it (ctrl+s)" if client else "add it (ctrl+s)", id="accept", variant="primary", compact=True)
+                yield Button("describe the images (ctrl+o)", id="describe", compact=True)
                 yield Button("cancel (esc)", id="cancel", compact=True)
 
     def on_mount(self) -> None:
@@ -98,7 +103,9 @@ class ClientForm(ModalScreen[Wish | None]):
         except UserError as error:
             wrong = clean(str(error))
         self.query_one("#wrong", Static).update(wrong)
-        self.query_one("#accept", Button).disabled = bool(wrong) or not self.query_one(FolderBrowser).known
+        browser = self.query_one(FolderBrowser)
+        self.query_one("#accept", Button).disabled = bool(wrong) or not browser.known
+        self.query_one("#describe", Button).disabled = not (browser.path and browser.known)
 
     @on(LineInput.Cancelled)
     def _cancelled(self) -> None:
@@ -112,8 +119,18 @@ class ClientForm(ModalScreen[Wish | None]):
         """Accept or cancel."""
         if event.button.id == "accept":
             self.action_accept()
+        elif event.button.id == "describe":
+            self.action_describe()
         else:
             self.dismiss(None)
+
+    def action_describe(self) -> None:
+        """Look at the images as the model will: what there is, what cannot be read, what looks the same."""
+        from fedtui.tui.program import run_program
+
+        if not self.query_one("#describe", Button).disabled:
+            path, sheet = self.query_one(FolderBrowser).path, self._root / "results" / "contact_sheet.png"
+            run_program(cast("FedApp", self.app), f"images in {path}", "poweranger.client.data_loader", [str(at(self._root, path)), "--out", str(sheet)])
 
     def action_accept(self) -> None:
         """Answer, when nothing is wrong and the images have been counted."""

@@ -22,6 +22,7 @@ from poweranger.errors import UserError
 
 PAUSE_S = 0.25  # in typing, before the disk is asked
 UP = ".."
+SYNTHETIC = "no folder: this client makes up synthetic images, to try things out"
 
 
 class Folders(Listing):
@@ -38,10 +39,11 @@ class Folders(Listing):
 
 
 class FolderBrowser(Widget):
-    """A path as the roster keeps it: relative to `root`, absolute, or from `~`; empty for synthetic images.
+    """A path as the roster keeps it: relative to `root`, absolute, or from `~`; or none.
 
     Attributes
     ----------
+    empty : what it means that there is none.
     counts : what lies at the path; None as long as nothing has been found there.
     error : why it cannot be taken; empty when it can, or is not known yet.
     """
@@ -61,9 +63,9 @@ class FolderBrowser(Widget):
             super().__init__()
             self.path, self.folders, self.counts, self.error = path, folders, counts, error
 
-    def __init__(self, root: Path, path: str) -> None:
+    def __init__(self, root: Path, path: str, empty: str = SYNTHETIC) -> None:
         super().__init__()
-        self.root, self.path = root, path
+        self.root, self.path, self.empty = root, path, empty
         self.counts: ClassCounts | None = None
         self.error = ""
         self._timer: Timer | None = None
@@ -71,7 +73,7 @@ class FolderBrowser(Widget):
 
     def compose(self) -> ComposeResult:
         """The line, folders to the left, counts to the right."""
-        yield LineInput(self.path, "empty: synthetic images are made up")
+        yield LineInput(self.path, "a folder of class folders, or an .npz file")
         with Horizontal():
             yield Folders([Column("FOLDERS")], "no folder here")
             yield ClassCountsView()
@@ -99,7 +101,7 @@ class FolderBrowser(Widget):
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(PAUSE_S, self._look)
-        self.query_one(ClassCountsView).say("counting…" if self.path else SYNTHETIC)
+        self.query_one(ClassCountsView).say("counting…" if self.path else self.empty)
         self.post_message(self.Changed())
 
     @on(Folders.Opened)
@@ -123,7 +125,7 @@ class FolderBrowser(Widget):
     def _look(self) -> None:
         self._stop = threading.Event()
         if not self.path:
-            self.query_one(ClassCountsView).say(SYNTHETIC)
+            self.query_one(ClassCountsView).say(self.empty)
         threading.Thread(target=self._ask_disk, args=(self.path, self._stop), daemon=True).start()
 
     def _ask_disk(self, path: str, stop: threading.Event) -> None:
@@ -158,9 +160,6 @@ class FolderBrowser(Widget):
         else:
             view.say(event.error, "$error")
         self.post_message(self.Changed())
-
-
-SYNTHETIC = "no folder: this client makes up synthetic images, to try things out"
 
 
 def at(root: Path, path: str) -> Path:

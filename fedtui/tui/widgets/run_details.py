@@ -12,6 +12,7 @@ from fedtui.cleaning import clean
 from fedtui.tui.glyphs import MUTED, colour, glyph
 from fedtui.tui.store import Store
 from fedtui.tui.widgets.frame import entitle
+from fedtui.tui.widgets.run_header import epsilon
 from fedtui.tui.widgets.settings import spell
 from poweranger.run_config import BY_NAME
 
@@ -81,9 +82,21 @@ def _describe(run: RunSummary, store: Store, tall: bool) -> Content:
         Content.assemble((" – ".join(times), MUTED)),
         Content.assemble(clean(clients), (images, "$warning")),
         Content.assemble((f"{glyph('best')} best round {run.best_round}", "bold $accent"), clean(f"  {run.best_metric} {_spell(run.best_value)}")) if run.best_round else Content(""),
+        *_privacy(run),
         *(_as_table if tall else _in_lines)(run, store),
     ]
     return Content("\n").join(line for line in lines if line.plain.strip())
+
+
+def _privacy(run: RunSummary) -> list[Content]:
+    """What is protected, what that has cost so far, and what it makes impossible."""
+    lines, told = [], run.privacy
+    if spent := epsilon(told, run.config):
+        lines.append(Content.assemble((f"differential privacy, {clean(str(told.get('dp')))}: ", MUTED), f"{spent} at delta {_spell(told.get('delta'))}"))
+    if told.get("secure_aggregation"):
+        lost = [clean(str(what)) for what in told.get("not_possible") or []]
+        lines.append(Content.assemble(("secure aggregation: ", MUTED), "sums only", (f"; not possible: {'; '.join(lost)}" if lost else "", MUTED)))
+    return lines
 
 
 def _in_lines(run: RunSummary, store: Store) -> list[Content]:

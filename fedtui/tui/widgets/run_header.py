@@ -49,6 +49,11 @@ class RunHeader(Widget):
         progress = store.progress
         if not store.loaded:
             return [Content.styled("asking the daemon…", MUTED)]
+        if store.site_of and not progress.get("run"):
+            return [
+                Content.assemble(f"This is a site of {store.site_of}: runs and their results are at the server"),
+                Content.assemble(("u", "bold $accent"), " starts the clients of the roster"),
+            ]
         if not progress.get("run"):
             return [
                 Content.assemble(("No run yet. ", "bold"), ("u", "bold $accent"), " starts the server and the clients of the roster"),
@@ -68,13 +73,21 @@ class RunHeader(Widget):
         badges: Parts = [badge, " "] if made_up else []
         if (run.get("privacy") or {}).get("secure_aggregation"):
             badges += [Content.styled(" SUMS ONLY ", "reverse $accent"), " "]
+        spent = epsilon(run.get("privacy") or {}, run.get("config") or {})
         best = (progress.get("best") or run.get("best") or {}).get("round")
-        figures = Content.assemble(*badges, f" round {number}/{rounds} ", (f"{glyph('best')} best {best} " if best else "", "$accent"))
+        figures = Content.assemble(*badges, f" round {number}/{rounds} ", (f"{glyph('best')} best {best} " if best else "", "$accent"), f"{spent} " if spent else "")
         room = self.size.width - sign.cell_length - figures.cell_length - len(step) - 1
         name = Content.styled(str(progress["run"]), "bold").truncate(max(room, 8), ellipsis=True)
         length = min(room - name.cell_length - 1, BAR)
         meter = Content.styled(bar(done / rounds if rounds else 0, length), "$accent") if length >= BAR // 4 else Content("")
         return Content.assemble(sign, name, " ", figures, meter, step)
+
+
+def epsilon(privacy: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What a run has spent of its privacy budget; empty without differential privacy."""
+    spent, target = privacy.get("epsilon"), config.get("dp-target-epsilon")
+    bound = f" of {target:g}" if isinstance(target, float) and target else ""
+    return f"epsilon {spent:.3g}{bound}" if isinstance(spent, float) else ""
 
 
 def _second(progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:

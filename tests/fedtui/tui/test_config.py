@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fedtui.project import Project
 from fedtui.tui import project_file
@@ -18,6 +19,7 @@ from fedtui.tui.project_file import ProjectFile
 from fedtui.tui.store import Looker
 from fedtui.tui.widgets.listing import Listing
 from poweranger.run_config import KEYS
+from tests.fedtui.daemon.conftest import REPOSITORY
 from tests.fedtui.tui.conftest import Screen
 from tests.fedtui.tui.test_overview import news, process
 
@@ -308,7 +310,7 @@ class TestRoster:
     def test_a_client_is_added_once_its_images_have_been_counted(self, at_config: AtConfig, project: Project) -> None:
         async def script(screen: Screen) -> None:
             await screen.press("a")
-            await screen.shows("Add a client", "C1", "synthetic images")
+            await screen.shows("Add a client", "C1", "makes up synthetic")
             await screen.press("ctrl+u")
             await screen.type("south")
             await screen.press("tab")
@@ -324,6 +326,25 @@ class TestRoster:
         at_config(script)
         assert roster(project) == {"north": {"data-dir": "data/north"}, "south": {"data-dir": "data/north"}}
         assert "# our own scanner" in project.pyproject.read_text()
+
+    def test_images_are_described_before_they_are_used(self, at_config: AtConfig, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+        for number, file in enumerate(sorted((project.root / "data" / "north").rglob("*.png"))):
+            Image.new("L", (20, 20), 40 * number).save(file)
+        next((project.root / "data" / "north").rglob("*.png")).write_text("no image")
+        (project.root / "results").mkdir(exist_ok=True)
+
+        async def script(screen: Screen) -> None:
+            await screen.press("a", "tab", "ctrl+o")  # nothing to describe yet
+            await screen.type("data/north")
+            await screen.shows("5 images in 2 classes")
+            await screen.press("ctrl+o")
+            await screen.shows("4 images of 2 classes", "unreadable: 1", "✓ done")
+            await screen.press("escape")
+            await screen.shows("Add a client", "data/north")  # where it was
+
+        at_config(script)
+        assert (project.root / "results" / "contact_sheet.png").is_file()
 
     @pytest.mark.parametrize(("name", "says"), [("north", "there is a client north already"), ("server", "is not allowed"), ("a b", "is not allowed"), ("", "is not allowed")])
     def test_a_wrong_name_is_refused_while_it_is_typed(self, at_config: AtConfig, project: Project, name: str, says: str) -> None:

@@ -1,15 +1,19 @@
 """Runs: what is told of each, what is picked to overlay, opened, resumed, and begun anew."""
 from __future__ import annotations
 
+import os
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fedtui.tui import project_file
 from fedtui.tui.app import FedApp
 from poweranger.results import Run
+from tests.fedtui.daemon.conftest import REPOSITORY
 from tests.fedtui.tui.conftest import House, Screen
 from tests.fedtui.tui.runs_for_tests import CLIENTS, Hospital
 
@@ -207,6 +211,99 @@ class TestStarting:
             assert len(screen.app.screen_stack) == 1
 
         interface(house.project, script, read_only=True)
+
+
+class TestModel:
+    """What is done with a run's model, by the real programs."""
+
+    @pytest.fixture(autouse=True)
+    def programs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+
+    def test_it_is_evaluated_in_the_background(self, hospital: Hospital) -> None:
+        from poweranger.server.model import build_model
+
+        run = hospital.run("w-model", rounds=2, dropout=0.2)
+        run.update(federation={"classes": ["a", "b"], "image_size": 16, "channels": 1, "mean": [0.5], "std": [0.2]})
+        run.save_snapshot(2, build_model(16, 1, 2, seed=1).get_weights())
+        for name, grey in (("a", 40), ("b", 200)):
+            (hospital.project.root / "test" / name).mkdir(parents=True)
+            Image.new("L", (16, 16), grey).save(hospital.project.root / "test" / name / "1.png")
+
+        async def script(screen: Screen) -> None:
+            await screen.shows("w-model", "v evaluate")
+            await screen.press("v")
+            await screen.shows(f"Evaluate {run.name}", "choose a folder")
+            await screen.type("test")
+            await screen.shows("2 images in 2 classes")
+            await screen.press("shift+tab", "ctrl+u", "9")
+            await screen.shows("round '9' is none: give a number from 0 to 2")
+            await screen.press("enter")
+            assert screen.app.program is None
+            await screen.press("backspace", "2", "enter")
+            await screen.shows("it runs", "esc hides it")
+            await screen.press("escape", "2")  # it goes on while other things are looked at
+            assert screen.app.place == "metrics"
+            await screen.shows(f"evaluate {run.name}: done", "o in Runs (7)")
+            await screen.press("7", "o")
+            await screen.shows("round 2, on", "2 images", "balanced accuracy  0.500", "Wilson for shares", "✓ done")
+            await screen.press("c")
+            assert "balanced accuracy  0.500" in screen.app.clipboard
+
+        hospital.open("runs", script)
+
+    def test_mistakes_are_told_in_the_form_or_by_the_program(self, hospital: Hospital) -> None:
+        async def script(screen: Screen) -> None:
+            await screen.shows("Runs  3")
+            await screen.press("p")
+            await screen.shows("Predict", "name an image file or a folder")
+            await screen.press("escape", "w")
+            await screen.shows("Export", "model.keras")
+            await screen.press("end", "backspace")
+            await screen.shows("has to end in .keras, .onnx, .tflite")
+            await screen.press("s", "enter")
+            await screen.shows("is no snapshot that can be read", "✗ failed with exit code 2")
+
+        hospital.open("runs", script)
+
+    def test_a_program_is_ended_by_key_and_with_the_interface(self, hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+        slow = hospital.project.root / "poweranger" / "predict.py"
+        slow.parent.mkdir()
+        (slow.parent / "__init__.py").touch()
+        slow.write_text('print("\\x1b]0;evil\\x07 begun", flush=True)\n__import__("time").sleep(600)\n')
+        pids = []
+
+        async def script(screen: Screen) -> None:
+            await screen.shows("Runs  3")
+            for _ in range(2):
+                await screen.press("p")
+                await screen.type("x.png")
+                await screen.press("enter")
+                await screen.shows(" begun", "it runs")
+                pids.append(screen.app.program._process.pid)
+                if len(pids) == 1:
+                    await screen.press("x")
+                    await screen.shows("○ ended")
+                    await screen.press("escape")
+
+        hospital.open("runs", script)
+        end = time.monotonic() + 10
+        while os.path.exists(f"/proc/{pids[1]}") and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not os.path.exists(f"/proc/{pids[1]}")
+
+    def test_what_protected_the_sites_and_what_it_cost_is_shown(self, hospital: Hospital) -> None:
+        run = hospital.run("w-private", rounds=1, **{"dp-target-epsilon": 8.0})
+        table = {"dp": "central", "epsilon": 3.2145, "delta": 1e-5, "secure_aggregation": True, "not_possible": ["figures of single clients"]}
+        run.update(clients=["C1"], privacy=table)
+
+        async def script(screen: Screen) -> None:
+            await screen.shows("differential privacy, central: epsilon 3.21 of 8 at delta 1e-05", "sums only; not possible: figures of single clients")
+            screen.app.store.run, screen.app.store.progress = run.info, {"run": run.name, "round": 1, "rounds": 20}
+            await screen.press("1")
+            await screen.shows("SUMS ONLY", "epsilon 3.21 of 8")
+
+        hospital.open("runs", script)
 
 
 def test_summaries_tell_best_values_and_clients(hospital: Hospital) -> None:
