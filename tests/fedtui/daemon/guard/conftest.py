@@ -1,7 +1,6 @@
 """A small machine for a daemon and its processes: a real cgroup where this one allows it, else a kernel that tells of one."""
 from __future__ import annotations
 
-import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ MB = 1 << 20
 
 
 @pytest.fixture
-def cgroup() -> Iterator[Callable[[int], Path]]:
+def cgroup(until: Callable[..., None]) -> Iterator[Callable[[int], Path]]:
     """`cgroup(limit_mb)` makes a group below this process's own; the test is skipped where that is not possible."""
     made: list[Path] = []
 
@@ -33,9 +32,9 @@ def cgroup() -> Iterator[Callable[[int], Path]]:
         return folder
 
     yield make
-    for folder in made:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    for folder in made:  # each process leaves it a moment after its end
+        until(lambda folder=folder: not (folder / "cgroup.procs").read_text(), 10, "the end of all that was in the cgroup")
+        folder.rmdir()
 
 
 class SmallMachine:
