@@ -173,6 +173,13 @@ def test_a_run_by_keys(site: Site, opened: Opener, until: Callable[..., None]) -
     seen.until(lambda: shows_the_last_round(seen, site), "its last round in the charts")
     assert [(run["outcome"], run["rounds"]) for run in fedtui("runs", "--json").json] == [("finished", 2), ("stopped", 3000)]
 
+    seen.type("7v")  # its model on a folder of images
+    seen.shows("Evaluate", "choose a folder")
+    seen.type("sites/site_1\r")
+    seen.shows("balanced accuracy", "true \\ predicted", "✓ done", seconds=120)
+    seen.type("\x1b")
+    seen.until(lambda: "true" not in seen.text, "the list of runs")
+
     seen.type("q")
     seen.shows("leave them running")
     seen.type("D")  # stop all
