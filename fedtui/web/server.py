@@ -4,14 +4,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import ssl
 from collections.abc import Callable, Sequence
 
 from aiohttp import WSCloseCode, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 from textual_serve.server import Server, to_int
 
+from fedtui.cli.output import say
 from fedtui.daemon.port import holder
 from fedtui.web.address import names_of, spell
 from fedtui.web.guard import Guard
@@ -22,6 +26,11 @@ from poweranger.errors import PortInUse, UserError
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HEARTBEAT_S = 15.0  # a browser that has not answered for so long is gone, with its machine or its network
 CLOSE_S = 2.0  # for its answer to the end of the websocket
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether an error is ours to tell, rather than that somebody speaks no HTTP: with that anybody could fill the terminal."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class WebServer(Server):
@@ -62,6 +71,7 @@ class WebServer(Server):
 
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, end, number)
+        server_logger.addFilter(_is_ours)
         runner = web.AppRunner(await self._make_app(), access_log=None)
         await runner.setup()
         try:
@@ -112,8 +122,10 @@ class WebServer(Server):
         self._open.add(socket)
         try:
             await tab.start(*(to_int(request.query.get(name, ""), usual) for name, usual in (("width", 80), ("height", 24))))
-            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, AssertionError):  # no page of ours sends such messages
+            with contextlib.suppress(ConnectionError, ValueError, LookupError, TypeError, AttributeError, AssertionError):  # no page of ours sends such
                 await self._process_messages(socket, tab)
+        except OSError as error:
+            say(f"a tab cannot be opened: {error.strerror}")
         finally:
             await tab.stop()
             self._open.discard(socket)

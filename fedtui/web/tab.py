@@ -82,5 +82,6 @@ class Tab(AppService):
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        if self._task is not None:
-            await self._task
+        if self._task is not None:  # passes on its last words; but who has inherited its pipes may hold them open
+            await asyncio.wait([self._task], timeout=LEAVE_S)
+            self._task.cancel()

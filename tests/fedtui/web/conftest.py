@@ -89,9 +89,10 @@ class Page:
 @pytest.fixture
 def serve(alone: Fedtui) -> Iterator[Callable[..., Served]]:
     """`serve(*words)` is `fedtui web` on a free port, in a project that has nothing yet."""
-    servers = []
+    servers, folders = [], {alone.folder}
 
     def start(*words: object, folder: Path = alone.folder) -> Served:
+        folders.add(folder)
         process = Fedtui(folder).start("web", "--port", 0, *words)
         servers.append(process)
         assert process.stdout is not None
@@ -101,8 +102,11 @@ def serve(alone: Fedtui) -> Iterator[Callable[..., Served]]:
 
     yield start
     for process in servers:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+    for folder in folders - {alone.folder}:  # that one's daemon is ended by its own fixture
+        Fedtui(folder)("down")
 
 
 @pytest.fixture

@@ -89,6 +89,16 @@ def test_a_port_in_use_is_one_sentence_with_its_holder(alone: Fedtui, served: Se
     assert "--port" in done.err
 
 
+def test_rubbish_says_nothing_in_the_terminal(serve: Callable[..., Served]) -> None:
+    served = serve()
+    for rubbish in (b"\x16\x03\x01\x02\x1b[31m\r\n\r\n", b"GET /\x1b[31m HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nCookie: \xff=\x1b\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", int(served.base.rpartition(":")[2]))) as connection:
+            connection.sendall(rubbish)
+            assert connection.recv(100).startswith(b"HTTP/1.0 400")
+    served.process.terminate()
+    assert served.process.communicate(timeout=30)[1].count(b"\n") == 2  # what it says at its start
+
+
 def test_the_tunnel_goes_where_this_session_came_from(alone: Fedtui) -> None:
     done = alone("web", "--host", "0.0.0.0", SSH_CONNECTION="198.51.100.4 50000 192.0.2.7 2222")
     assert "ssh -N -p 2222 -L 5000:127.0.0.1:5000" in done.err
