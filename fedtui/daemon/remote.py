@@ -23,7 +23,7 @@ def clients(progress_file: Path, since: float, ours: Collection[str]) -> dict[st
     Returns
     -------
     dict of str to dict
-        With the fields of a process that a remote client has, its `address`, and the time of its last answer, `answered`.
+        With the fields of a process (see `view`); `address` is its machine's, `answered` the time of its last answer.
     """
     try:
         content = json.loads(progress_file.read_bytes())
@@ -39,5 +39,6 @@ def _line(name: str, address: str, since: str, answered: str) -> dict[str, Any]:
     seconds = time.time() - datetime.datetime.fromisoformat(since).timestamp()
     return {
         "name": name, "role": REMOTE, "state": CONNECTED, "pid": None, "status": "", "uptime_s": round(max(seconds, 0.0), 1), "restarts": 0,
-        "started": since, "address": address, "answered": answered or None, "log": "", "restart_policy": "no",
+        "exit_code": None, "cause": "", "cpu_percent": None, "rss_mb": None, "pss_mb": None, "started": since, "via": "", "via_reason": "", "gpu": "",
+        "reason": "", "waits_for": "", "address": address, "answered": answered or None, "log": "", "restart_policy": "no",
     }  # fmt: skip

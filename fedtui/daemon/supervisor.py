@@ -164,7 +164,7 @@ class Supervisor:
                     self._start_server(server, roster, wish)
         else:
             notes.append(f"{roster.elsewhere}: only clients are started")
-        if any(self._place(client, roster).via == placement.HOST for client in clients):
+        if any(map(self.forked, clients)):
             self.host.prepare()  # while the server starts
         for client in clients:
             process = self.table.get(client.name) or self.add(new_record(client.name))
@@ -289,6 +289,10 @@ class Supervisor:
         process.record.via, process.record.via_reason, process.record.gpu = placed.via, placed.reason, placed.gpu
         extra = federation(self.project, roster) | {"DATA_DIR": ""} | placed.environment | client.env  # what the roster says counts
         self._launch(process, self.commands.client(roster, client), extra, self.host if placed.via == placement.HOST else None)
+
+    def forked(self, client: Client) -> bool:
+        """Whether this client is forked from the client host when it is started."""
+        return self._place(client, self.last_roster).via == placement.HOST
 
     def _place(self, client: Client, roster: Roster) -> placement.Placement:
         others = [process.record.gpu for name, process in self.table.items() if process.live and name != client.name]

@@ -12,6 +12,7 @@ from typing import Any
 from poweranger.files import replace_file
 
 BARE_CLIENT_MB = 450.0  # a process that has loaded TensorFlow and trains on a few images (benchmarks/memory.py)
+BARE_FORK_MB, HOST_MB = 150.0, 300.0  # the same forked from the client host, and the host itself (benchmarks/host.py)
 BARE_SERVER_MB = 150.0
 ROUNDS_KEPT = 50
 _ROUND = re.compile(r"\bround (\d+)\b")
@@ -73,17 +74,17 @@ class Estimates:
         """The estimate of a process, made when there is none."""
         return self.of.setdefault(name, Estimate())
 
-    def need(self, name: str, role: str, cache_mb: Callable[[], float] = lambda: 0.0) -> float:
+    def need(self, name: str, role: str, cache_mb: Callable[[], float] = lambda: 0.0, bare_mb: float = BARE_CLIENT_MB) -> float:
         """MB that a process will need when it is started: its own last peak, else the largest of a client here, else a bare one.
 
-        `cache_mb` tells what it may keep of its images.
+        `cache_mb` tells what it may keep of its images, `bare_mb` what it needs without any.
         """
         if (peak := self.get(name).peak_mb) is not None:
             return peak
         if role != "client":
             return BARE_SERVER_MB
         peaks = [peak for other, estimate in self.of.items() if other != "server" and (peak := estimate.peak_mb) is not None]
-        return max(peaks) if peaks else BARE_CLIENT_MB + cache_mb()
+        return max(peaks) if peaks else bare_mb + cache_mb()
 
     def save(self, names: Iterable[str]) -> None:
         """Write the file when something has changed; only `names` are kept. Raises OSError."""

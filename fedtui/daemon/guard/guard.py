@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedtui.daemon.commands import RunWish
 from fedtui.daemon.guard import policy
-from fedtui.daemon.guard.estimates import Estimates
+from fedtui.daemon.guard.estimates import BARE_CLIENT_MB, BARE_FORK_MB, HOST_MB, Estimates
 from fedtui.daemon.guard.forecast import Forecast, foresee, growth
 from fedtui.daemon.guard.history import History
 from fedtui.daemon.guard.policy import Decision, Held, State, Step, View
@@ -74,7 +74,7 @@ class Guard:
         """Why this client is not started now; "" when it fits, or when the guard only watches."""
         name = process.record.name
         self.reading = self._meter.read()
-        need, promised = self._need(name), self._promised()
+        need, promised = self._need(name), self._promised() + self._host_mb([self._client(name)])
         if not self.rules.guard or policy.fits(self.rules, self.reading, promised, need):
             return ""
         left, reserve = self.reading.available_mb - promised - need, self.rules.reserve(self.reading.limit_mb)
@@ -91,10 +91,10 @@ class Guard:
         self.reading = self._meter.read()
         table = self._supervisor.table
         server = self.estimates.need(SERVER, SERVER) if SERVER not in table or not table[SERVER].live else 0.0
-        promised, fitting, missing = self._promised() + server, 0, []
+        promised, fitting, missing = self._promised() + self._host_mb(clients) + server, 0, []
         for client in clients:
             live = client.name in table and table[client.name].live
-            need = 0.0 if live else self._need(client.name, client)
+            need = 0.0 if live else self._need(client.name)
             if live or policy.fits(self.rules, self.reading, promised, need):
                 promised, fitting = promised + need, fitting + 1
             else:
@@ -108,9 +108,13 @@ class Guard:
             notes.append(f"so the run begins with {fitting}")
         return wish, notes
 
-    def _need(self, name: str, client: Client | None = None) -> float:
+    def _client(self, name: str) -> Client:
+        """As the roster has it; one that it does not name makes up its images."""
+        return next((client for client in self._supervisor.last_roster.clients if client.name == name), Client(name))
+
+    def _need(self, name: str) -> float:
         """MB that a client needs when it is started."""
-        client = client or next((client for client in self._supervisor.last_roster.clients if client.name == name), Client(name))
+        client = self._client(name)
 
         def cache_mb() -> float:
             if not client.data_dir and not client.env.get("DATA_DIR"):
@@ -120,7 +124,12 @@ class Guard:
             except UserError:  # what is wrong is said where it is used
                 return float(BY_NAME["cache-mb"].default)
 
-        return self.estimates.need(name, "client", cache_mb)
+        return self.estimates.need(name, "client", cache_mb, BARE_FORK_MB if self._supervisor.forked(client) else BARE_CLIENT_MB)
+
+    def _host_mb(self, clients: Iterable[Client]) -> float:
+        """MB that the client host will take when these clients are started."""
+        host = self._supervisor.host
+        return HOST_MB if host.pid is None and any(self._supervisor.forked(client) for client in clients) else 0.0
 
     def _promised(self) -> float:
         """MB that the living processes will grow yet, as far as is known."""
@@ -194,7 +203,8 @@ class Guard:
             if process.record.state is ProcessState.HELD and process.record.waits_for in ("memory", "return")
         ]  # fmt: skip
         short = self.reading.available_mb < self.rules.reserve(self.reading.limit_mb)
-        return View(self.reading, clients, held, self._promised(), self._minimum() if short else 0)
+        promised = self._promised() + self._host_mb(self._client(waiting.name) for waiting in held)
+        return View(self.reading, clients, held, promised, self._minimum() if short else 0)
 
     def _minimum(self) -> int:
         """Clients without which the present run waits; 0 when none is on."""

@@ -88,7 +88,7 @@ def test_the_kernel_s_kill_is_told_apart_and_takes_a_client(cgroup: Callable[[in
 
 
 def test_a_start_that_would_not_fit_is_held_and_comes_when_there_is_room(small_machine: Small) -> None:
-    house, machine = small_machine(CREW)
+    house, machine = small_machine(CREW.replace("]\n", ']\nenv = { OMP_NUM_THREADS = "1" }\n'))  # so each is a process of its own
     machine.others_mb = 400
     machine.write()
     learn(house, C1=150, C2=150, C3=150, server=30)
@@ -117,6 +117,19 @@ def test_a_start_that_would_not_fit_is_held_and_comes_when_there_is_room(small_m
     machine.others_mb = 100
     house.reach("running", "C3")
     assert acts(house)[-1] == ("start", "C3")
+
+
+def test_the_client_host_counts_once_until_it_is_there(small_machine: Small) -> None:
+    house, machine = small_machine(CREW)
+    room = 300 + 2 * 150 + 10  # for the host and two clients forked from it, as long as nothing better is known
+    house.cast(C1="trains")
+    machine.others_mb = 0
+    machine.write()
+    free = house.get("/v1/memory")["machine"]["available_mb"]
+    machine.others_mb = free - room - 200 - 150  # the reserve, and the server
+    machine.write()
+    answer = house.post("/v1/up", set={"start-clients": 3})
+    assert any("2 of 3 clients fit into memory now" in note for note in answer["notes"])
 
 
 def test_a_passing_shortage_stops_one_gently_and_brings_it_back_also_over_a_daemon_s_death(small_machine: Small) -> None:
