@@ -65,7 +65,7 @@ license = {{ text = "none" }}
 
 [tool.flwr.app]
 publisher = "local"
-fab-include = ["/*.toml"]  # the code is that of the installed package; images and results stay where they are
+fab-include = ["/pyproject*.toml"]  # and nothing else of this folder: the code is that of the installed package
 
 [tool.flwr.app.components]
 serverapp = "poweranger.server.server_app:app"

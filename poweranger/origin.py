@@ -2,9 +2,9 @@
 
 Under `flwr run`, ServerApp and ClientApp are told by a copy of the project (`$FLWR_HOME/apps/<app>`) and live in a
 process of a local SuperLink that another project may have started long ago: neither its current folder nor its
-environment is the caller's. `flwr_run.py` therefore notes both in `_origin.toml` beside `pyproject.toml` just before
-Flower packs the project, and the copy carries the note. It is TOML so that one pattern, `/*.toml`, makes Flower take
-it along when it is there; a pattern without any file is refused.
+environment is the caller's. `flwr_run.py` therefore notes both in `pyproject.origin.toml` just before Flower packs the
+project, and the copy carries the note. Its name is such that one pattern in `fab-include`, `/pyproject*.toml`, takes it
+along when it is there: Flower refuses a pattern that fits no file.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from poweranger.run_config import KEYS, SETTINGS
 
 VARIABLES = tuple(key.environment for key in KEYS if key.environment) + tuple(SETTINGS)
 VIRTUAL_CLIENT_WAIT = 600.0  # seconds, in place of "for ever", in a simulation: nobody else will come
-NOTE = "_origin.toml"
+NOTE = "pyproject.origin.toml"
 
 
 def project_root() -> Path:

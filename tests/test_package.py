@@ -123,7 +123,7 @@ def test_a_project_has_a_name_that_flower_takes(folder: str, name: str) -> None:
 
 def test_a_stock_node_is_sent_the_installed_code_and_nothing_else_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(new_pyproject("study"))
-    for name in (NOTE, "patients.json", "notes.md"):
+    for name in (NOTE, "C1.keys.toml", "patients.json", "notes.md"):
         (tmp_path / name).write_text("")
     with zipfile.ZipFile(io.BytesIO(build_fab(tmp_path).content)) as fab:
         names = {name for name in fab.namelist() if not name.startswith(".info/")}
@@ -133,6 +133,7 @@ def test_a_stock_node_is_sent_the_installed_code_and_nothing_else_of_the_folder(
 def test_flwr_run_in_a_new_project_folder(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, until: Callable[..., None]) -> None:
     study = tmp_path / "study"
     command(tmp_path, "fedtui", "init", "study")
+    (study / "C1.keys.toml").write_text("secret")
     before = (study / "pyproject.toml").read_bytes()
 
     answer = command(study, "flwr", "run", ".", "--run-config", "num-server-rounds=1 image-size=32 synthetic-examples=12 fraction-fit=1")

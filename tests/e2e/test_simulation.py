@@ -112,7 +112,7 @@ def test_flwr_run_beside_another_projects_superlink(clone: Path, environment: di
 
     assert answer.returncode == 0, answer.stderr
     assert "belongs to another project" in answer.stdout
-    assert not (clone / "_origin.toml").exists()
+    assert not (clone / "pyproject.origin.toml").exists()
     until(lambda: list_runs(clone / "results"), 120, "the run's folder in the clone")
     (run,) = list_runs(clone / "results")
     until(lambda: read_info(run)["outcome"] != "running", 120, "the end of the run")

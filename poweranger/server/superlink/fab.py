@@ -18,7 +18,8 @@ INSTALLED = Path(__file__).resolve().parents[2]  # the package `poweranger`, for
 def build_fab(project_root: Path) -> Fab:
     """Bundle the packages that hold a project's ServerApp and ClientApp, and the files beside them.
 
-    Flower's own filters leave out what is no code. Other folders (data, results, `.venv`) are not even looked at.
+    Flower's own filters leave out what is no code. Other folders (data, results, `.venv`) are not even looked at. A project
+    that uses the installed `poweranger` has that in its bundle, and of its own files no more than `fab-include` names.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def build_fab(project_root: Path) -> Fab:
             folder = project_root / package
             if package == INSTALLED.name and not folder.is_dir():
                 folder = INSTALLED
-                app["fab-include"] = [*app.get("fab-include", ["/*.toml"]), f"{package}/**"]
+                app["fab-include"] = [*app.get("fab-include", ["/pyproject.toml"]), f"{package}/**"]
             files |= {path.relative_to(folder.parent).as_posix(): path for path in folder.rglob("*.py")}
         files["pyproject.toml"] = tomli_w.dumps(document).encode()
         content, _ = build_fab_from_files(files)
