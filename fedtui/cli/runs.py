@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from fedtui.cli.context import Json, project
-from fedtui.cli.output import seconds, write_json, write_table
+from fedtui.cli.output import say, seconds, write_json, write_table
+from fedtui.roster import SITE_ROLE
 
 COLUMNS = {
     "name": "NAME", "begin": "START", "took": "TOOK", "of": "ROUNDS", "outcome": "OUTCOME", "best_round": "BEST ROUND", "best_accuracy": "BEST ACCURACY", "differs": "DIFFERS IN",
@@ -20,7 +21,8 @@ def runs(
     """List the runs, newest first. DIFFERS names what of their configurations is not the same for all."""
     from fedtui.metrics import config_differences, summaries
 
-    found = summaries(project().results)[:last]
+    here = project()
+    found = summaries(here.results)[:last]
     differences = config_differences(found)
     if as_json:
         write_json([{**vars(run), "differences": differences[run.name]} for run in found])
@@ -35,4 +37,7 @@ def runs(
         }
         for run in found
     ]
+    if not rows and here.roster().role == SITE_ROLE:
+        say(f"{here.roster().elsewhere}: runs and their results are there")
+        return
     write_table(rows, COLUMNS, empty="no run yet: `fedtui up` starts one, `fedtui demo` shows one")

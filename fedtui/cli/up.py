@@ -54,7 +54,8 @@ def up(
         elif code == 0:
             waiting = [process["name"] for process in client.processes() if process.get("waits_for")]
             ready = f"ready, but for {', '.join(waiting)}" if waiting else "all are ready"
-            say(f"{ready}. Progress: fedtui up --wait. Stop: fedtui down")
+            where = "Progress: fedtui up --wait" if roster.server_local else "Runs and their results are at the server"
+            say(f"{ready}. {where}. Stop: fedtui down")
     except KeyboardInterrupt:
         say_detached()
         raise
@@ -70,7 +71,8 @@ def wait_for_all(settings: Mapping[str, Any], count: int, project: Project) -> t
     in_file = from_pyproject(project.pyproject)
     needed = settings.get(NEEDED, in_file.get(NEEDED, BY_NAME[NEEDED].default))
     if needed > count:
-        return dict(settings), [f"the run begins when {needed} clients are there; {count} are started here ({NEEDED})"]
+        wanted = max(needed, settings.get(ALL, in_file.get(ALL, 0)))
+        return dict(settings), [f"the run begins when {wanted} {'client is' if wanted == 1 else 'clients are'} there; {count or 'none'} started here ({ALL}, {NEEDED})"]
     if ALL in settings or NEEDED in settings or in_file.get(ALL) or needed == count:
         return dict(settings), []
     return {**settings, ALL: count}, [f"the run begins when all {count} clients are there (--set {ALL}={needed}: with the first {needed})"]
