@@ -54,6 +54,9 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         write_json([{"name": client.name, "data_dir": client.data_dir, "env": client.env, "exists": _exists(client.data_dir)} for client in clients])
         return
+    if not clients:
+        say("the roster is empty")
+        return
     if not roster.clients:
         say("the roster is empty: these are the clients that `fedtui up` makes up (fedtui client add NAME --data-dir D)")
     rows = [

@@ -88,9 +88,10 @@ class Commands:
 def federation(project: Project, roster: Roster) -> dict[str, str]:
     """What keeps clients of another project out, which may wait at the same port of this machine for their own server.
 
-    A server that other machines can reach takes all that come, as its keys say.
+    A server that other machines can reach, also through a tunnel, takes all that come, as its keys say.
     """
-    return {"FEDERATION_ID": project.state.name} if roster.host in ("127.0.0.1", "::1", "localhost") else {}
+    alone = roster.host in ("127.0.0.1", "::1", "localhost") and not roster.role and not project.keys.ca.exists()
+    return {"FEDERATION_ID": project.state.name} if alone else {}
 
 
 def host_environment(project: Project) -> dict[str, str]:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fedtui import certificates, keys
 from fedtui.cli.doctor import check_keys
 from fedtui.config_edit import become_site
-from fedtui.daemon.commands import Commands, RunWish
-from fedtui.project import Project
+from fedtui.daemon.commands import Commands, RunWish, federation
+from fedtui.project import Project, Roster
 from poweranger.client.connection import load_private_key, load_root_certificates
 from poweranger.errors import UserError
 from poweranger.server.superlink import Link
@@ -187,6 +187,8 @@ def test_the_server_is_started_with_what_there_is(server: Project, tmp_path: Pat
     assert command[command.index("--certfile") + 1] == str(server.keys.server)
     assert command[command.index("--client-keys") + 1] == str(server.keys.clients)
     bare = project(tmp_path / "bare")
+    tunnel = Roster("127.0.0.1:8081")
+    assert federation(bare, tunnel) and not federation(server, tunnel), "who comes through a tunnel is known by its key"
     assert not {"--certfile", "--root-certificates"} & {*Commands(bare).server(bare.roster(), RunWish()), *Commands(bare).client(bare.roster(), bare.roster().clients[0])}
 
 
