@@ -89,7 +89,7 @@ class MachineMemory(Widget):
         step = guard["step"]
         dry = " (dry run)" if guard["state"] == "dry-run" else ""
         tone = MUTED if step == "calm" else "$warning" if step in ("warn", "hold") else "$error"
-        rules = f"  starts leave {gigabytes(bounds['hold'])} free; below {gigabytes(bounds['stop'])} clients are stopped"
+        rules = f"  starts leave {gigabytes(bounds['hold'])} free, clients stop below {gigabytes(bounds['stop'])}"
         if guard["last"] and self.app.size.height < LOW:
             rules = f"  {decision_line(guard['last'][-1])}"
         return Content.assemble((f"guard{dry}: {STEPS[step]}", tone), (rules, MUTED))

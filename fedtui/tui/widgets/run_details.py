@@ -81,7 +81,7 @@ def _describe(run: RunSummary, store: Store, tall: bool) -> Content:
         Content.assemble((f"{glyph(run.outcome)} {run.outcome}", f"bold {colour(run.outcome)}"), f"  {clean(run.reason)}" if run.reason else ""),
         Content.assemble((" – ".join(times), MUTED)),
         Content.assemble(clean(clients), (images, "$warning")),
-        Content.assemble((f"{glyph('best')} best round {run.best_round}", "bold $accent"), clean(f"  {run.best_metric} {_spell(run.best_value)}")) if run.best_round else Content(""),
+        Content.assemble((f"{glyph('best')} best round {run.best_round}", "bold $accent"), clean(f"  {run.best_metric} {run.best_value:.4g}")) if run.best_round else Content(""),
         *_privacy(run),
         *(_as_table if tall else _in_lines)(run, store),
     ]

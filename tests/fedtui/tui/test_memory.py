@@ -86,7 +86,7 @@ class TestPane:
     def test_the_guard_is_told_with_its_thresholds_decisions_and_forecasts(self, project: Project, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             screen.app.show_news(guarded("calm"))
-            await screen.shows("guard: there is room", "starts leave 819 MB free", "below 614 MB clients are stopped", "┆")
+            await screen.shows("guard: there is room", "starts leave 819 MB free", "clients stop below 614 MB", "┆")
             assert "memory is short" not in screen.text and "Memory guard" not in screen.text
             decision = {"time": 1_800_000_000.0, "action": "finish", "process": "C2", "reason": "it is the newest", "dry_run": False}
             forecast = {"process": "C1", "mb_a_round": 40.0, "round": 17, "text": "C1 grows 40 MB a round: reaches the limit about round 17"}
