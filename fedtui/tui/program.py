@@ -141,8 +141,9 @@ class ProgramSheet(ModalScreen[None]):
         self._program.told = self._take
 
     def on_unmount(self) -> None:
-        """Nobody looks any more."""
-        self._program.told = _nobody
+        """Nobody looks any more, unless another sheet does already."""
+        if self._program.told == self._take:
+            self._program.told = _nobody
 
     def _take(self, lines: Sequence[str]) -> None:
         width = min(WIDEST, self.app.size.width * 96 // 100) - 5
