@@ -24,13 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from benchmarks.workload import WORKLOAD
 from poweranger.results import list_runs, snapshots
 from poweranger.run_config import KEYS, SETTINGS
 
 PROJECT = Path(__file__).resolve().parents[1]
-IMAGE_SIZE, BATCH, EXAMPLES, VALIDATION, SEED = 96, 16, 80, 0.2, 1  # 64 images to train on, 16 to evaluate on
-WORKLOAD = (f"image-size={IMAGE_SIZE} batch-size={BATCH} synthetic-examples={EXAMPLES} validation-fraction={VALIDATION} seed={SEED} "
-            "fraction-fit=1 fraction-evaluate=1")
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1",
          "NO_COLOR": "1"}
 OURS = {*SETTINGS, *(key.environment for key in KEYS), "NOTIFY_SOCKET"}  # variables that would change what is measured
@@ -124,10 +122,10 @@ class Federation:
     """A real server on the workload, with TLS and client keys, and its clients; all start at the same moment."""
 
     def __init__(self, programs: Processes, clients: int, rounds: int, config: str = WORKLOAD, *, large: int = 0, wait_for: int = 0,
-                 client: Sequence[str] = ("-m", "poweranger.client.standalone_client")) -> None:
+                 client: Sequence[str] = ("-m", "poweranger.client.standalone_client"), sites: Sequence[Path] = ()) -> None:
         """With `large`, clients that send that many numbers and learn nothing; `wait_for` more clients than there are idles.
 
-        `client` is the program of each, which takes the client's options.
+        `client` is the program of each, which takes the client's options; `sites` are their images, else made-up ones.
         """
         names = [f"C{i}" for i in range(1, clients + 1)]
         folder, port = programs.folder, free_port()
@@ -139,12 +137,13 @@ class Federation:
             "--certfile", folder / "server.pem", "--keyfile", folder / "server.key", "--client-keys", folder / "keys",
         )
         self.clients = {}
-        for name in names:
+        for name, site in itertools.zip_longest(names, sites):
             address, trust, key = f"127.0.0.1:{port}", folder / "ca.pem", folder / f"{name}.key"
             if large:
-                argv: list[object] = ["-m", "benchmarks.peers", "large", name, address, trust, key, large]
+                argv: list[object] = ["-m", "benchmarks.peers.baselines", "large", name, address, trust, key, large]
             else:
                 argv = [*client, "--client-id", name, "--server-address", address, "--root-certificates", trust, "--private-key", key]
+                argv += ["--data-dir", site] if site else []
             self.clients[name] = programs.python(name, *argv)
 
     def done(self) -> int:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from benchmarks.common import WORKLOAD, Processes, Times, Verdict, free_port, machine, processes, read_times
+from benchmarks.common import Processes, Times, Verdict, free_port, machine, processes, read_times
+from benchmarks.workload import WORKLOAD
 from fedtui.client import DaemonClient
 from fedtui.project import Project
 
@@ -66,9 +67,9 @@ def start(daemon: DaemonClient, clients: int) -> float:
     return time.monotonic() - begin
 
 
-def federation(daemon: DaemonClient, clients: int, rounds: int, look: Callable[[], object] = lambda: None) -> Times:
+def federation(daemon: DaemonClient, clients: int, rounds: int, look: Callable[[], object] = lambda: None, config: str = WORKLOAD) -> Times:
     """The times of a run; `look` is called every second of it."""
-    settings = dict(pair.split("=") for pair in WORKLOAD.split()) | {"min-available-clients": str(clients)}
+    settings = dict(pair.split("=") for pair in config.split()) | {"min-available-clients": str(clients)}
     begin = time.time()
     daemon.up(clients=clients, rounds=rounds, set=settings)
     while (server := daemon.processes()[0])["state"] not in ("exited", "failed"):

@@ -51,7 +51,7 @@ def seconds_a_round(net: Network, rounds: int, large: int) -> tuple[list[float],
             argv: list[object] = ["-m", "poweranger.client.standalone_client", "--client-id", site, "--server-address", address,
                                   "--root-certificates", trust, "--private-key", key]
             if large:
-                argv = ["-m", "benchmarks.peers", "large", site, address, trust, key, large]
+                argv = ["-m", "benchmarks.peers.baselines", "large", site, address, trust, key, large]
             programs.spawn(site, *net.on(site), sys.executable, *argv)
         programs.see("server", f"round {rounds}/", 300)
         for line in net.lines.values():

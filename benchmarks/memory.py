@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common import BATCH, EXAMPLES, IMAGE_SIZE, Federation, Verdict, machine, processes
+from benchmarks.common import Federation, Verdict, machine, processes
+from benchmarks.workload import BATCH, EXAMPLES, IMAGE_SIZE
 
 CACHE_MB = EXAMPLES * IMAGE_SIZE**2 / 1e6  # decoded grey images
 WINDOW = 20  # rounds over which the memory at a moment is the median: it goes up and down within each

@@ -3,29 +3,24 @@
     python -m benchmarks.rounds [--skip-stock] [--eight]
 
 Real servers and clients as processes, TLS and client keys on, all in this one run; the measurements take turns, so that
-a busy machine is as busy for each. A round ends when its snapshot is written. See `peers.py` for the baselines.
+a busy machine is as busy for each. A round ends when its snapshot is written. See `peers/baselines.py` for the baselines.
 """
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
-import socket
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import psutil
 
 from benchmarks import host
-from benchmarks.common import PROJECT, WORKLOAD, Federation, Times, Verdict, free_port, machine, processes, read_times
+from benchmarks.common import Federation, Times, Verdict, free_port, machine, processes
+from benchmarks.peers import systems
 
 NAMES = ("C1", "C2")
 LARGE = 6_250_000  # float32 numbers: 25 MB
-BIN = Path(sys.executable).parent  # of Flower's commands
 
 
 def federation(clients: int, rounds: int, large: int = 0) -> Times:
@@ -42,9 +37,9 @@ def eight(rounds: int) -> Times:
 def grpc(rounds: int) -> Times:
     with processes() as programs:
         address, start = f"127.0.0.1:{free_port()}", time.time()
-        programs.python("server", "-m", "benchmarks.peers", "grpc-server", address, rounds)
+        programs.python("server", "-m", "benchmarks.peers.baselines", "grpc-server", address, rounds)
         for name in NAMES:
-            programs.python(name, "-m", "benchmarks.peers", "grpc-client", name, address)
+            programs.python(name, "-m", "benchmarks.peers.baselines", "grpc-client", name, address)
         programs.see("server", f"round {rounds} ended", 600)
         return Times.from_ends(start, [float(text) for text in re.findall(r"round \d+ ended at (\S+)", programs.log("server"))])
 
@@ -52,7 +47,7 @@ def grpc(rounds: int) -> Times:
 def alone(rounds: int) -> list[float]:
     """Seconds of each round but the first, in which both wait for the slower one as they would in a federation."""
     with processes() as programs:
-        running = [programs.python(name, "-m", "benchmarks.peers", "alone", name, rounds) for name in NAMES]
+        running = [programs.python(name, "-m", "benchmarks.peers.baselines", "alone", name, rounds) for name in NAMES]
         for name in NAMES:
             programs.see(name, "ready")
         for process in running:
@@ -64,44 +59,9 @@ def alone(rounds: int) -> list[float]:
 
 
 def stock(rounds: int) -> Times:
-    """A copy of the project on flower-superlink and two flower-supernodes, which start a process for each message."""
+    """The stock deployment with a plain Flower app."""
     with processes() as programs:
-        project, port = programs.folder / "project", free_port()
-        shutil.copytree(PROJECT / "poweranger", project / "poweranger", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "LICENSE"):
-            shutil.copy(PROJECT / name, project)
-        home = programs.folder / "flwr"
-        home.mkdir()
-        (home / "config.toml").write_text(f'[superlink.stock]\naddress = "127.0.0.1:{port}"\ninsecure = true\n')
-        path = f"{BIN}:{os.environ['PATH']}"  # it looks for its own commands there
-        start = time.time()
-        programs.spawn("superlink", "flower-superlink", "--insecure", "--disable-runtime-dependency-installation",
-                       "--host", "127.0.0.1", "--port", port, cwd=project, PATH=path, PYTHONPATH="")
-        for name in NAMES:
-            programs.spawn(name, "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}", "--host", "127.0.0.1",
-                           "--port", free_port(), "--node-config", f'client-id="{name}"', PATH=path, PYTHONPATH="")
-        wait_for_port(port)
-        config = f"{WORKLOAD} num-server-rounds={rounds} min-available-clients=2"
-        programs.spawn("submit", "flwr", "run", project, "stock", "--run-config", config, PATH=path, PYTHONPATH="")
-        programs.finish("submit", 120)
-        deadline = time.monotonic() + 90 * (rounds + 1)
-        while not list(project.glob(f"results/runs/*/models/round_{rounds:03d}.npz")):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the stock deployment did not finish:\n" + programs.log("superlink")[-3000:])
-            time.sleep(0.2)
-        return read_times(project, start)
-
-
-def wait_for_port(port: int, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        return systems.stock(programs, 2, rounds).times
 
 
 def idle(seconds: float) -> tuple[float, float, float]:

@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from benchmarks.common import WORKLOAD, Federation, Verdict, machine, processes
+from benchmarks.common import Federation, Verdict, machine, processes
+from benchmarks.workload import WORKLOAD
 from poweranger.privacy import secagg
 
 WEIGHTS = 167_000  # of the model

@@ -1,12 +1,11 @@
-"""The processes that the product is compared with, and a client that stands in for a large model.
+"""The processes that `benchmarks.rounds` compares the product with, and a client that stands in for a large model.
 
-    python -m benchmarks.peers alone NAME ROUNDS             training and evaluation with no federation
-    python -m benchmarks.peers grpc-server ADDRESS ROUNDS    Flower's deprecated streaming server
-    python -m benchmarks.peers grpc-client NAME ADDRESS
-    python -m benchmarks.peers large NAME ADDRESS CA KEY COUNT   COUNT float32 numbers, no training
+    python -m benchmarks.peers.baselines alone NAME ROUNDS             training and evaluation with no federation
+    python -m benchmarks.peers.baselines grpc-server ADDRESS ROUNDS    Flower's deprecated streaming server
+    python -m benchmarks.peers.baselines grpc-client NAME ADDRESS
+    python -m benchmarks.peers.baselines large NAME ADDRESS CA KEY COUNT   COUNT float32 numbers, no training
 
-The first three train with the product's own code on the product's own images. To gRPC's advantage weights travel as one
-vector, as they do in the product, and without TLS.
+To gRPC's advantage it goes without TLS.
 """
 from __future__ import annotations
 
@@ -20,51 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import BATCH, EXAMPLES, IMAGE_SIZE, SEED, VALIDATION
-from poweranger.client.standalone_client import limit_process
-
-LEARNING_RATE = 0.05
+from benchmarks.peers.site import Site, initial
 
 
-class LocalSite:
-    """One client's images and trainer, called directly."""
-
-    def __init__(self, client_id: str) -> None:
-        limit_process(1)
-        from poweranger.client import training
-        from poweranger.client.data_loader import load_site
-
-        training.configure_tensorflow(1)
-        self.data = data = load_site(None, client_id=client_id, image_size=IMAGE_SIZE, channels=0, validation_fraction=VALIDATION,
-                                     seed=SEED, strict=False, cache_mb=256, synthetic_examples=EXAMPLES)
-        pixels, sums, squares = data.pixel_stats()
-        mean = np.array(sums) / pixels
-        std = np.sqrt(np.array(squares) / pixels - mean**2)
-        spec = training.Spec(IMAGE_SIZE, data.channels, len(data.classes), tuple(mean), tuple(std), batch_size=BATCH)
-        self.trainer = training.Trainer(spec)
-        counts = np.bincount(data.train.y, minlength=len(data.classes))
-        self.shift = training.prior_shift(counts, counts)
-
-    def initial(self) -> np.ndarray:
-        return np.concatenate([array.ravel() for array in self.trainer.model.get_weights()])
-
-    def train(self, weights: np.ndarray, number: int) -> Any:
-        return self.trainer.train(weights, self.data.train.x, self.data.train.y, learning_rate=LEARNING_RATE, shift=self.shift, seed=(SEED, number))
-
-    def evaluate(self, weights: np.ndarray) -> Any:
-        return self.trainer.evaluate(weights, self.data.validation.x, self.data.validation.y)
-
-
-def alone(client_id: str, rounds: str) -> None:
+def alone(name: str, rounds: str) -> None:
     """Waits for a line of standard input before it starts, so that two of them run side by side."""
-    site = LocalSite(client_id)
-    weights = site.initial()
+    site = Site(name)
+    weights = initial()
     print("ready", flush=True)
     sys.stdin.readline()
     seconds = []
     for number in range(int(rounds)):
         start = time.perf_counter()
-        weights = site.train(weights, number).weights
+        weights = site.train(weights, number, epochs=1).weights
         site.evaluate(weights)
         seconds.append(time.perf_counter() - start)
     print("seconds", json.dumps(seconds), flush=True)
@@ -86,22 +53,21 @@ def grpc_server(address: str, rounds: str) -> None:
     start_server(server_address=address, config=ServerConfig(num_rounds=int(rounds)), strategy=strategy)
 
 
-def grpc_client(client_id: str, address: str) -> None:
+def grpc_client(name: str, address: str) -> None:
+    site = Site(name)  # before Flower, which would load TensorFlow with other settings
     from flwr.client import NumPyClient, start_client
-
-    site = LocalSite(client_id)
 
     class Client(NumPyClient):
         def get_parameters(self, config: Any) -> list[np.ndarray]:
-            return [site.initial()]
+            return [initial()]
 
         def fit(self, parameters: list[np.ndarray], config: Any) -> Any:
-            fit = site.train(parameters[0], config["number"])
-            return [fit.weights], len(site.data.train.y), {"loss": fit.loss, "accuracy": fit.accuracy}
+            fit = site.train(parameters[0], config["number"], epochs=1)
+            return [fit.weights], len(site.train_y), {"loss": fit.loss, "accuracy": fit.accuracy}
 
         def evaluate(self, parameters: list[np.ndarray], config: Any) -> Any:
             scores = site.evaluate(parameters[0])
-            return scores.loss, len(site.data.validation.y), {"accuracy": scores.accuracy}
+            return scores.loss, len(site.y), {"accuracy": scores.accuracy}
 
     start_client(server_address=address, client=Client().to_client())
     os._exit(0)
