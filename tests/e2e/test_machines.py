@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.network import SERVER, Network, NotPossible, network
 from fedtui import keys
+from fedtui.client import DaemonClient
 from fedtui.project import Project
 from tests.e2e.conftest import TOY, Federation
 from tests.fedtui.conftest import Fedtui
@@ -188,15 +189,16 @@ def _follow_the_guide(server: Fedtui, hosts: dict[str, Fedtui], net: Network, un
     for site in sites:
         assert server("keys", "export", site, "-o", f"../{site}/keys.toml").code == 0
         assert hosts[site]("keys", "import", "keys.toml").code == 0
-    run = server.start("up", "--rounds", "40", "--set", "start-clients=2", *small, "--wait")
+    run = server.start("up", "--rounds", "30", "--set", "start-clients=2", *small, "--wait")
     for site in sites:
         done = hosts[site]("up", seconds=200)
         assert done.code == 0, done.err
         assert f"this is a site of {net.address[SERVER]}:8081" in done.err
-        assert [process["name"] for process in hosts[site]("ps", "--json").json] == [site]
+        assert [process["name"] for process in DaemonClient(Project(hosts[site].folder)).processes()] == [site]
+    daemon = DaemonClient(Project(server.folder))
 
     def remote() -> dict[str, dict[str, object]]:
-        return {process["name"]: process for process in server("ps", "--json").json if process["role"] == "remote"}
+        return {process["name"]: process for process in daemon.processes() if process["role"] == "remote"}
 
     until(lambda: set(remote()) == set(sites) and all(process["answered"] for process in remote().values()), what="both sites are listed at the server")
     assert {name: process["address"] for name, process in remote().items()} == {site: net.address[site] for site in sites}
