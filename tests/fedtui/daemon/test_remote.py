@@ -3,8 +3,12 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from fedtui import certificates, keys
 from tests.fedtui.daemon.conftest import House
 
 
@@ -46,3 +50,11 @@ def test_what_an_earlier_server_said_does_not_count(house: House) -> None:
     assert "aachen" not in house.ps()
     (house.root / "results" / "metrics").resolve().parent.joinpath("progress.json").write_text("{half")
     assert "aachen" not in house.ps()
+
+
+def test_a_certificate_that_ends_soon_is_told_to_who_is_attached(new_house: Callable[..., House], until: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    house = new_house("[tool.fedtui.clients.C1]\n")
+    monkeypatch.setattr(certificates, "SERVER_DAYS", 20)
+    keys.init(house.project, ["fl.example.org"])
+    house.open()
+    until(lambda: any("the server's certificate ends on" in note and "fedtui keys renew" in note for note in house.get("/v1/info")["notes"]))
