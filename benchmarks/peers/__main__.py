@@ -67,6 +67,8 @@ def main() -> int:
                 print(f"{key} with {clients} clients failed: {error}", file=sys.stderr, flush=True)
                 failed = True
     others = max(others, others_with_tensorflow())
+    if not rows:
+        return 1
 
     print(f"{wanted.rounds} rounds of {EPOCHS} epochs, 64 images of 96x96 a client; {hardware()}; {busy} at the start; {versions(wanted.systems)}.\n")
     if others:
