@@ -299,7 +299,7 @@ def program(path: Path, lives: bool) -> str:
 
 
 def test_hostile_texts_reach_no_terminal(new_house: Callable[..., House], tmp_path: Path, opened: Opener) -> None:
-    house = new_house("[tool.fedtui.clients.C1]\n[tool.fedtui.clients.C2]\n", name="[bold]project")
+    house = new_house("client-host = false\n[tool.fedtui.clients.C1]\n[tool.fedtui.clients.C2]\n", name="[bold]project")
     hostile_run(house.root, "20260131-140000-old", "failed")
     hostile_run(house.root, "20260131-150000-now", "running")
     key = json.dumps(ENCODED).replace("\\ud", "?")

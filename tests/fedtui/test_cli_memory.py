@@ -10,7 +10,7 @@ from tests.fedtui.daemon.guard.conftest import SmallMachine, small_machine
 
 __all__ = ["small_machine"]
 
-CREW = "".join(f"[tool.fedtui.clients.C{number}]\n" for number in (1, 2, 3))
+CREW = "".join(f'[tool.fedtui.clients.C{number}]\nenv = {{ OMP_NUM_THREADS = "1" }}\n' for number in (1, 2, 3))  # so each is a process of its own
 
 
 def test_up_starts_what_fits_says_so_and_memory_shows_it(

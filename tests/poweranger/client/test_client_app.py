@@ -16,21 +16,21 @@ from flwr.app import DEFAULT_TTL, ArrayRecord, ConfigRecord, Context, Message, M
 from PIL import Image
 
 from poweranger.client import client_app
+from poweranger.counts import CONFUSION
 from poweranger.errors import UserError
 from poweranger.messages import (
     ARRAYS,
     CONFIG,
-    CONFUSION,
     DESCRIBE,
     INITIAL,
     METRICS,
     NUM_EXAMPLES,
     REFUSE,
     Site,
-    split_flat,
     unpack,
 )
 from poweranger.run_config import KEYS
+from poweranger.server.model import split_flat
 
 SIZE = 32
 VALUES: dict[str, Any] = {key.name: key.default for key in KEYS if key.reader == "clients"}
