@@ -11,26 +11,26 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.common import PROJECT, Federation, Times, processes
 from poweranger.client import decode, split
 from poweranger.client.data_loader import load_npz_split, load_site
 from poweranger.client.partition import partition
 from poweranger.client.training import Spec, Trainer, configure_tensorflow
+from poweranger.results import list_runs, snapshots
 from poweranger.run_config import KEYS
 from poweranger.server.model import build_model, load_snapshot
 from poweranger.server.utils import learning_rate
 
-PROJECT = Path(__file__).resolve().parent.parent
 CLIENTS, ALPHA, SEEDS = 3, 0.5, (0, 1, 2)
 WITHIN = {"iid": 0.02, "dirichlet": 0.04}  # of the pooled accuracy
 DEFAULTS = {key.name: key.default for key in KEYS}
@@ -47,11 +47,16 @@ class DataSet:
     floor: float
 
     def config(self, seed: int) -> dict[str, object]:
-        """The run configuration: all images but a few train, because the test images are held out already."""
-        return {
-            "num-server-rounds": self.rounds, "image-size": self.size, "seed": seed, "validation-fraction": 0.01,
-            "fraction-fit": 1.0, "fraction-evaluate": 0.0, "min-fit-clients": CLIENTS, "min-available-clients": CLIENTS,
-        }  # fmt: skip
+        """The run configuration."""
+        return configuration(self.size, self.rounds, CLIENTS, seed)
+
+
+def configuration(size: int, rounds: int, clients: int, seed: int) -> dict[str, object]:
+    """A run of all clients in each round; all images but a few train, because the test images are held out already."""
+    return {
+        "num-server-rounds": rounds, "image-size": size, "seed": seed, "validation-fraction": 0.01,
+        "fraction-fit": 1.0, "fraction-evaluate": 0.0, "min-fit-clients": clients, "min-available-clients": clients,
+    }  # fmt: skip
 
 
 DATA_SETS = (
@@ -91,19 +96,19 @@ def hold_out(data: DataSet, source: Path, work: Path) -> Split:
     return Split(work / "train", x, labels[held])
 
 
-def deal_out(train: Path, alpha: float, seed: int, out: Path) -> list[Path]:
+def deal_out(train: Path, clients: int, alpha: float, seed: int, out: Path) -> list[Path]:
     """The training images as one data source a site."""
     if train.suffix != ".npz":
-        partition(train, CLIENTS, alpha, out, seed)
+        partition(train, clients, alpha, out, seed)
         return sorted(out.iterdir())
     out.mkdir()
-    paths = [out / f"site_{index + 1}.npz" for index in range(CLIENTS)]
+    paths = [out / f"site_{index + 1}.npz" for index in range(clients)]
     shares: list[dict[str, np.ndarray]] = [{} for _ in paths]
     with np.load(train) as arrays:
         for part in ("train", "val"):
             images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
             contents = [split.content_hash(image.tobytes()) for image in images]
-            owners = split.deal(contents, labels.ravel(), CLIENTS, alpha if part == "train" else 0.0, seed)
+            owners = split.deal(contents, labels.ravel(), clients, alpha if part == "train" else 0.0, seed)
             for share, rows in zip(shares, owners, strict=True):
                 share |= {f"{part}_images": images[rows], f"{part}_labels": labels[rows]}
     for path, share in zip(paths, shares, strict=True):
@@ -111,59 +116,44 @@ def deal_out(train: Path, alpha: float, seed: int, out: Path) -> list[Path]:
     return paths
 
 
-def federated(data: DataSet, sites: Sequence[Path], seed: int, work: Path) -> Path:
-    """Run server and clients as processes; the last snapshot."""
-    work.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    config = " ".join(f"{name}={value}" for name, value in data.config(seed).items())
-    environment = {name: value for name, value in os.environ.items() if name not in {key.environment for key in KEYS}}
-    environment["PYTHONPATH"] = str(PROJECT)
-    log = (work / "log").open("wb")
-
-    def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"poweranger.{module}", "--project", str(work), *arguments]
-        return subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
-
-    server = start("server.server_app", "--host", "127.0.0.1", "--port", port, "--run-config", config)
-    clients = [
-        start("client.standalone_client", "--client-id", f"C{k}", "--server-address", f"127.0.0.1:{port}", "--data-dir", str(site))
-        for k, site in enumerate(sites, start=1)
-    ]
-    try:
-        if server.wait() != 0:
-            sys.exit((work / "log").read_text(errors="replace")[-4000:] + "\nthe server failed: its output is above")
-    finally:
-        for process in (server, *clients):
-            process.terminate()
-            process.wait()
-    return work / "results" / "models" / f"round_{data.rounds:03d}.npz"
+def federated(config: Mapping[str, Any], sites: Sequence[Path], watch: Callable[[Federation], None] = lambda running: None) -> tuple[object, Times]:
+    """The last model of a run with server and clients as processes, which `watch` may follow to its end; and how long its rounds took."""
+    words = " ".join(f"{name}={value}" for name, value in config.items() if name != "num-server-rounds")
+    with processes() as programs:
+        running = Federation(programs, len(sites), config["num-server-rounds"], words, sites=sites)
+        watch(running)
+        times = running.finish()
+        return load_snapshot(max(snapshots(list_runs(programs.folder / "results")[0]).items())[1]), times
 
 
-def pooled(data: DataSet, train: Path, seed: int) -> object:
-    """The same model, trained on all training images in this process for as many epochs."""
-    config = DEFAULTS | data.config(seed)
+def alone(config: Mapping[str, Any], train: Path) -> object:
+    """The same model, trained on all images of one data source in this process for as many epochs."""
+    config = {**DEFAULTS, **config}
+    size, seed = config["image-size"], config["seed"]
     site = load_site(
-        str(train), client_id="pooled", image_size=data.size, channels=0, validation_fraction=0.01, seed=seed, strict=True,
+        str(train), client_id="alone", image_size=size, channels=0, validation_fraction=config["validation-fraction"], seed=seed, strict=True,
         cache_mb=1024, synthetic_examples=0, log=lambda text: None,
     )  # fmt: skip
     count, sums, squares = (np.asarray(value, dtype=np.float64) for value in site.pixel_stats())
     mean = sums / count
     std = np.sqrt(squares / count - mean**2)
-    shape = (data.size, site.channels, len(site.classes))
+    shape = (size, site.channels, len(site.classes))
     trainer = Trainer(Spec(*shape, tuple(mean.tolist()), tuple(std.tolist())))
     weights = np.concatenate([array.ravel() for array in build_model(*shape, seed=seed).get_weights()])
-    for epoch in range(1, data.rounds + 1):
+    for epoch in range(1, config["num-server-rounds"] + 1):
         rate = learning_rate(epoch, config)
         weights = trainer.train(weights, site.train.x, site.train.y, learning_rate=rate, seed=(seed, epoch)).weights
     return trainer.model
 
 
+def answers(model: object, x: np.ndarray) -> np.ndarray:
+    """The model's logits (n, C) for images (n, size, size, channels)."""
+    return np.concatenate([np.asarray(model(x[k : k + 64])) for k in range(0, len(x), 64)])  # type: ignore[operator]
+
+
 def scores(model: object, test: Split) -> tuple[float, float]:
     """Accuracy and balanced accuracy on the test images."""
-    logits = np.concatenate([np.asarray(model(test.x[k : k + 64])) for k in range(0, len(test.x), 64)])  # type: ignore[operator]
-    hits = logits.argmax(1) == test.y
+    hits = answers(model, test.x).argmax(1) == test.y
     return float(hits.mean()), float(np.mean([hits[test.y == label].mean() for label in np.unique(test.y)]))
 
 
@@ -177,10 +167,10 @@ def measure(data: DataSet, source: Path, seeds: Sequence[int]) -> dict[str, tupl
             for way, results in found.items():
                 begin = time.monotonic()
                 if way == "pooled":
-                    model = pooled(data, test.train, seed)
+                    model = alone(data.config(seed), test.train)
                 else:
-                    sites = deal_out(test.train, ALPHA if way == "dirichlet" else 0.0, seed, work / f"sites-{way}-{seed}")
-                    model = load_snapshot(federated(data, sites, seed, work / f"{way}-{seed}"))
+                    sites = deal_out(test.train, CLIENTS, ALPHA if way == "dirichlet" else 0.0, seed, work / f"sites-{way}-{seed}")
+                    model, _ = federated(data.config(seed), sites)
                 results.append(scores(model, test))
                 accuracy, balanced = results[-1]
                 print(f"{data.name} {way} seed {seed}: accuracy {accuracy:.4f}, balanced {balanced:.4f}, "
