@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import host
-from benchmarks.common import Federation, Processes, Times, free_port, processes, read_times
+from benchmarks.common import Federation, Processes, Times, free_port, processes
 from benchmarks.peers import nvflare_home
 from benchmarks.peers.site import EPOCHS, LEARNING_RATE, ROUND
 from benchmarks.workload import WORKLOAD
@@ -52,16 +52,6 @@ def this_forked(programs: Processes, clients: int, rounds: int) -> Outcome:
         return Outcome(times, last_snapshot(programs.folder, rounds), [programs.folder / "pyproject.toml"])
 
 
-def this_simulated(programs: Processes, clients: int, rounds: int) -> Outcome:
-    """This project's app in Flower's simulation."""
-    (programs.folder / "pyproject.toml").touch()
-    start = time.time()
-    config = f"{SAME} num-server-rounds={rounds} min-available-clients={clients}"
-    programs.python("simulation", "-m", "poweranger.simulation", "--supernodes", clients, "--run-config", config)
-    programs.finish("simulation")
-    return Outcome(read_times(programs.folder, start), last_snapshot(programs.folder, rounds), [])
-
-
 def stock(programs: Processes, clients: int, rounds: int) -> Outcome:
     """A plain Flower app on flower-superlink and flower-supernodes, which start a process for each message; no TLS."""
     port, first = free_port(), first_weights(programs)
@@ -77,7 +67,7 @@ def stock(programs: Processes, clients: int, rounds: int) -> Outcome:
 
 
 def simulated(programs: Processes, clients: int, rounds: int) -> Outcome:
-    """The same app by `flwr run` on the SuperLink that it starts for simulations, which stays behind until it is killed."""
+    """The same app by `flwr run` on the SuperLink that it starts for simulations."""
     first = first_weights(programs)
     connection(programs, 'address = ":local:"')
     start = time.time()
@@ -111,7 +101,6 @@ SYSTEMS: dict[str, tuple[str, Callable[[Processes, int, int], Outcome]]] = {
     "forked": ("this, clients forked by the daemon", this_forked),
     "stock": ("Flower, SuperLink and SuperNodes", stock),
     "simulation": ("Flower, simulation (`flwr run`)", simulated),
-    "this-simulation": ("this app, `poweranger.simulation`", this_simulated),
     "nvflare": (f"NVFlare {nvflare_home.VERSION}, simulator", nvflare),
     "pooled": ("no federation, images pooled", pooled),
 }
