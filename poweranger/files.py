@@ -1,9 +1,11 @@
 """Writing files that others read: replaced atomically, readable by their owner only."""
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,17 +24,34 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, durable: bo
     A reader sees the old content or the new, never a part. `durable` also survives a power cut (costs an fsync);
     without it the content may be lost then, which suits what is only of interest while the process lives.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    replace_files([(path, write)], durable=durable)
+
+
+def replace_files(files: Sequence[tuple[Path, Callable[[BinaryIO], object]]], *, durable: bool = True) -> None:
+    """`replace_file` for several: all are written, and on the disk, before the first takes its place; they do so in order.
+
+    The disk is waited for once: it takes them together.
+    """
+    beside = [path.with_name(f".{path.name}.{os.getpid()}") for path, _ in files]
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            if durable:
+        with contextlib.ExitStack() as stack:
+            opened = []
+            for path, (_, write) in zip(beside, files, strict=True):
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                file = stack.enter_context(os.fdopen(descriptor, "wb"))
+                write(file)
                 file.flush()
-                os.fsync(file.fileno())
-        os.replace(beside, path)
+                opened.append(file.fileno())
+            if durable and len(opened) == 1:
+                os.fsync(opened[0])
+            elif durable:
+                with ThreadPoolExecutor(len(opened)) as pool:
+                    list(pool.map(os.fsync, opened))
+        for new, (path, _) in zip(beside, files, strict=True):
+            os.replace(new, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        for new in beside:
+            new.unlink(missing_ok=True)
         raise
 
 

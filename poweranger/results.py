@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import io
 import json
 import os
 import re
 import shutil
 import tomllib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import psutil
 import tomli_w
 
 from poweranger.errors import UserError
-from poweranger.files import make_private_folder, remove_unfinished, replace_file, replace_link
+from poweranger.files import make_private_folder, remove_unfinished, replace_file, replace_files, replace_link
 from poweranger.table import Row, Table
 
 if TYPE_CHECKING:
@@ -130,8 +131,10 @@ class Run:
     def update(self, **values: Any) -> None:
         """Set values in `run.toml` and write it."""
         self.info.update(values)
-        content = tomli_w.dumps(_ordered(self.info)).encode()
-        replace_file(self.path / "run.toml", lambda file: file.write(content))
+        replace_file(self.path / "run.toml", self._write_info)
+
+    def _write_info(self, file: BinaryIO) -> None:
+        file.write(tomli_w.dumps(_ordered(self.info)).encode())
 
     def progress(self, values: Mapping[str, Any]) -> None:
         """Replace `progress.json`. Not durable: it is of interest only while the run goes."""
@@ -163,23 +166,25 @@ class Run:
         """
         import numpy as np
 
-        if weights is not None:
-            self.save_snapshot(number, weights)
-            if state:
-                replace_file(self.path / "models" / f"{STATE}_{number:03d}.npz", lambda file: np.savez(file, **state))  # type: ignore[arg-type]
         for name, table in self.tables.items():
             table.append(rows.get(name, ()))
-        if best:
-            self.keep_best(best, rounds_done=number)
-        else:
-            self.update(rounds_done=number)
+        files: list[tuple[Path, Callable[[BinaryIO], object]]] = []
+        if weights is not None:
+            snapshot = io.BytesIO()
+            np.savez(snapshot, *weights)
+            names = [f"round_{number:03d}.npz", *(["best.npz"] if best else [])]
+            files += [(self.path / "models" / name, lambda file: file.write(snapshot.getbuffer())) for name in names]
+            if state:
+                files.append((self.path / "models" / f"{STATE}_{number:03d}.npz", lambda file: np.savez(file, **state)))  # type: ignore[arg-type]
+        self.info |= {"rounds_done": number} | ({"best": dict(best)} if best else {})
+        replace_files([*files, (self.path / "run.toml", self._write_info)])  # run.toml is the last: it says that the round is complete
         if weights is not None:
             for old, kept in _numbered(self.path, STATE).items():
                 if old < number:
                     kept.unlink()
 
-    def keep_best(self, best: Mapping[str, Any], **values: Any) -> None:
-        """Make `models/best.npz` a copy of the best round's snapshot and set `[best]` with other `values`; empty: there is none."""
+    def keep_best(self, best: Mapping[str, Any]) -> None:
+        """Make `models/best.npz` a copy of the best round's snapshot and set `[best]`; empty: there is none."""
         path = self.path / "models" / "best.npz"
         if not best:
             path.unlink(missing_ok=True)
@@ -187,7 +192,7 @@ class Run:
         elif snapshot := snapshots(self.path).get(best["round"]):  # else somebody made room: what there is stays
             with snapshot.open("rb") as source:
                 replace_file(path, lambda file: shutil.copyfileobj(source, file))
-        self.update(**({"best": dict(best)} if best else {}), **values)
+        self.update(**({"best": dict(best)} if best else {}))
 
     def last_state(self) -> dict[str, np.ndarray]:
         """What the strategy kept when it made the newest snapshot; empty when it keeps nothing."""

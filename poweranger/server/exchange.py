@@ -104,7 +104,7 @@ class Exchange:
         ----------
         names : client id of each node.
         what : for the log, such as `round 3 fit`.
-        on_answer : called with all answers so far whenever one comes and others are missing.
+        on_answer : called with all answers so far once the messages are out, and whenever one comes and others are missing.
 
         Returns
         -------
@@ -119,6 +119,7 @@ class Exchange:
                 waiting[message_id] = message
             else:
                 answers.append(Answer(names[message.metadata.dst_node_id], "failed", 0.0, "its connection was lost before the round"))
+        on_answer(answers)  # while the clients work
         while waiting:
             for asked, reply in self.pull(waiting).items():
                 client_id, seconds = names[waiting.pop(asked).metadata.dst_node_id], time.monotonic() - start

@@ -233,7 +233,6 @@ class Saveable(Strategy):
         for message in messages:
             message.metadata.group_id = str(number)
             message.metadata.ttl = max(message.metadata.ttl, timeout + 3600)  # Flower's 12 h may be less than the deadline
-        self.report(phase, number, sampled=sampled, replied=[])
 
         def send(wanted: list[Message], step: str) -> list[Answer]:
             return session.exchange.ask(
