@@ -92,7 +92,7 @@ def test_the_first_round_waits_for_start_clients_and_later_ones_do_not(federatio
 
 
 def test_a_straggler_is_late_and_its_answer_is_not_mixed_in(federation: Federation, rows: Rows) -> None:
-    federation.server(ALL + "num-server-rounds=3 min-available-clients=2 round-deadline=1.5")
+    federation.server(ALL + "num-server-rounds=3 min-available-clients=2 start-clients=3 round-deadline=1.5")
     for name in ("C1", "C3"):
         federation.toy(name)
     federation.toy("C2", "sleep")

@@ -249,8 +249,12 @@ class TestKeys:
 
         async def script(screen: Screen) -> None:
             await drawn(screen)
-            shown = [chart for chart in screen.app.pane.query(Chart) if chart.display]
-            assert all(chart.region.height >= 6 and chart.region.right <= size[0] for chart in shown)
+
+            def fits() -> bool:
+                shown = [chart for chart in screen.app.pane.query(Chart) if chart.display]
+                return bool(shown) and all(chart.region.height >= 6 and chart.region.right <= size[0] for chart in shown)
+
+            await screen.until(fits, "the charts that are shown fit")
             await screen.press("tab")
             await screen.shows("FROM MEAN", "C4")
             await screen.press("tab")
