@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from fedtui.cli import (
     clients,
@@ -27,6 +28,7 @@ from fedtui.cli import (
 )
 from fedtui.version import version as installed_version
 
+typer.core.HAS_RICH = False  # with rich at hand it writes "\[default: ...]", also where it does not print by rich
 app = typer.Typer(
     help="Federated training, run from the terminal: start it, watch it, leave it, come back to it. Without a command it opens the interface.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 not ready in time, 128+N ended by signal N.",
