@@ -141,7 +141,7 @@ class _Bar:
     def show(self, progress: Mapping[str, Any]) -> None:
         """Draw the bar anew. Figures and time left stay until a later round's are known."""
         number, rounds, phase = progress.get("round", 0), progress.get("rounds"), str(progress.get("phase", ""))
-        done = number if phase in ("saved", "finished") else max(0, number - 1)
+        done = max(0, number - 1) if phase in ("fit", "eval") else number
         fields: dict[str, str] = {}
         figures = [f"{name} {progress[name]:.3f}" for name in ("loss", "accuracy") if isinstance(progress.get(name), float)]
         if figures:

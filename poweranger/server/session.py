@@ -49,3 +49,12 @@ class Round:
     def add(self, table: str, **values: object) -> None:
         """Add a row to be written when the round is complete."""
         self.rows.setdefault(table, []).append({"round": self.number, **values})
+
+    def in_words(self) -> list[str]:
+        """How it went: figures and the least accurate site, or why it gave no model."""
+        if self.failure:
+            return [f"FAILED: {self.failure}"]
+        words = [f"{name} {self.figures[name]:.3f}" for name in ("loss", "accuracy", "auc", "epsilon") if name in self.figures]
+        if site := self.worst.get("accuracy"):
+            words.append(f"least accurate {site} {self.figures['accuracy_worst']:.3f}")
+        return words

@@ -56,6 +56,7 @@ class Saveable(Strategy):
         everyone = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
         super().__init__(**everyone, **arguments)  # type: ignore[call-arg]
         self.session = session
+        self._unsaved: Callable[[], None] | None = None
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed run needs besides the weights: arrays under the names in `KEEPS`, or none yet."""
@@ -81,33 +82,45 @@ class Saveable(Strategy):
         RunFailed
             When `max-failed-rounds` rounds in a row, or the last one, gave no model.
         """
-        result, failed, begin = Result(), 0, time.monotonic()
-        arrays = result.arrays = initial_arrays
+        result = Result()
+        result.arrays = initial_arrays
         self.take_up()
-        for number in range(self.session.first_round, num_rounds + 1):
+        try:
+            self.rounds(result, num_rounds, timeout, train_config or ConfigRecord(), evaluate_config or ConfigRecord(), evaluate_fn)
+        finally:
+            self.save()
+        return result
+
+    def rounds(
+        self, result: Result, rounds: int, timeout: float, train_config: ConfigRecord, evaluate_config: ConfigRecord,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
+    ) -> None:
+        """`start` without what comes before and after."""
+        failed, begin = 0, time.monotonic()
+        for number in range(self.session.first_round, rounds + 1):
             current = Round(number)
-            fitted = self.fit(current, arrays, train_config or ConfigRecord(), timeout)
+            fitted = self.fit(current, result.arrays, train_config, timeout)
             if fitted is None:
                 failed += 1
-                self.commit(current, None, num_rounds, begin)
+                self.commit(current, None, rounds, begin)
                 if failed >= self.session.config["max-failed-rounds"]:
                     raise RunFailed(f"{failed} round(s) in a row, up to round {number}, gave no model: {current.failure}; participation.csv names the reasons")
                 continue
             failed = 0
-            arrays = result.arrays = fitted
+            result.arrays = fitted
             result.train_metrics_clientapp[number] = MetricRecord(dict(current.figures))
-            figures = self.evaluate(current, arrays, evaluate_config or ConfigRecord(), timeout)
+            figures = self.evaluate(current, fitted, evaluate_config, timeout)
             result.evaluate_metrics_clientapp[number] = MetricRecord(dict(figures))
-            if evaluate_fn and (central := evaluate_fn(number, arrays)):
+            if evaluate_fn and (central := evaluate_fn(number, fitted)):
                 result.evaluate_metrics_serverapp[number] = central
-            self.commit(current, arrays, num_rounds, begin)
-            if number < num_rounds and (reason := self.why_stop(number)):
-                self.session.log(f"the run stops early after round {number} of {num_rounds}: {reason}")
+            self.commit(current, fitted, rounds, begin)
+            if number < rounds and (reason := self.why_stop(number)):
+                self.save()
+                self.session.log(f"the run stops early after round {number} of {rounds}: {reason}")
                 self.session.run.update(stopped_early=True, reason=f"stopped early: {reason}")
                 break
         if failed:
             raise RunFailed(f"the last {failed} round(s) gave no model: {current.failure}; participation.csv names the reasons")
-        return result
 
     def take_up(self) -> None:
         """Give the strategy of a resumed run what it had kept."""
@@ -201,6 +214,7 @@ class Saveable(Strategy):
         needed = max(minimum, config["min-available-clients"]) if phase == FIT else minimum
         sites.update()
         if len(sites.free()) < needed:
+            self.save()
             self.report("waiting", number - 1)
         sites.wait_for(needed)
         fraction = config["fraction-fit"] if phase == FIT else config["fraction-evaluate"]
@@ -235,9 +249,13 @@ class Saveable(Strategy):
             message.metadata.ttl = max(message.metadata.ttl, timeout + 3600)  # Flower's 12 h may be less than the deadline
 
         def send(wanted: list[Message], step: str) -> list[Answer]:
+            def on_answer(so_far: list[Answer]) -> None:
+                self.save()  # of the round before, while the clients work
+                if not step:
+                    self.report(phase, number, sampled=sampled, replied=sorted(answer.client_id for answer in so_far))
+
             return session.exchange.ask(
-                wanted, names, f"round {number} {phase} {step}".rstrip(), deadline=timeout, grace=session.config["round-grace"],
-                on_answer=lambda so_far: None if step else self.report(phase, number, sampled=sampled, replied=sorted(a.client_id for a in so_far)),
+                wanted, names, f"round {number} {phase} {step}".rstrip(), deadline=timeout, grace=session.config["round-grace"], on_answer=on_answer,
             )
 
         classes, size = len(session.federation.classes), sum(int(np.prod(shape)) for shape in session.shapes)
@@ -275,27 +293,31 @@ class Saveable(Strategy):
         return reply
 
     def commit(self, current: Round, arrays: ArrayRecord | None, rounds: int, begin: float) -> None:
-        """Write the round's files and say how it went."""
+        """The round is over; `save` writes its files, at the latest when the next one's messages are out: the clients need not wait for the disk."""
+        self.save()
         session, number = self.session, current.number
         session.exchange.check()
-        weights = None if arrays is None else split_flat(unpack(arrays), session.shapes)
-        best = session.best.entry() if session.best.take(number, current.rows.get("eval_metrics", ())) else {}
-        session.run.commit_round(number, current.rows, weights, self.state(), best)
-        if session.events:
-            session.events.add(number, current.rows)
-        seconds = time.monotonic() - current.start
+        state, seconds = self.state(), time.monotonic() - current.start
         left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
-        parts = [f"{name} {current.figures[name]:.3f}" for name in ("loss", "accuracy", "auc", "epsilon") if name in current.figures]
-        if site := current.worst.get("accuracy"):
-            parts.append(f"least accurate {site} {current.figures['accuracy_worst']:.3f}")
-        if arrays is None:
-            parts = [f"FAILED: {current.failure}"]
-        parts += ["best so far"] * bool(best) + [f"clients {current.fitted}", spell_seconds(seconds)]
-        if number < rounds:
-            parts.append(f"about {spell_seconds(left)} left")
-        session.log(f"round {number}/{rounds}  " + "  ".join(parts))
+        best = session.best.entry() if session.best.take(number, current.rows.get("eval_metrics", ())) else {}
         session.last = {"seconds_left": round(left, 1), "best": session.best.entry(), "worst": current.worst, **current.figures}
-        self.report("saved", number)
+
+        def save() -> None:
+            weights = None if arrays is None else split_flat(unpack(arrays), session.shapes)
+            session.run.commit_round(number, current.rows, weights, state, best)
+            if session.events:
+                session.events.add(number, current.rows)
+            parts = [*current.in_words(), *(["best so far"] if best else []), f"clients {current.fitted}", spell_seconds(seconds)]
+            parts += [f"about {spell_seconds(left)} left"] if number < rounds else []
+            session.log(f"round {number}/{rounds}  " + "  ".join(parts))
+
+        self._unsaved = save
+
+    def save(self) -> None:
+        """Write the files of the last round that is over, and say how it went; nothing when that is done."""
+        if save := self._unsaved:
+            self._unsaved = None
+            save()
 
     def report(self, phase: str, number: int, **values: Any) -> None:
         """Tell whoever watches: `progress.json`, and the supervisor's status line."""
@@ -307,3 +329,4 @@ class Saveable(Strategy):
         })
         doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
         notify(STATUS=f"round {number} of {rounds}, {doing}")
+

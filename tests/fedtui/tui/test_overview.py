@@ -172,7 +172,7 @@ def test_curves_and_answers_come_from_the_files_of_the_run(project: Project, int
     async def script(screen: Screen) -> None:
         def look() -> None:
             seen = looker.look(screen.app.store.wanted())
-            found = news(process("server"), process("C1"), progress={"run": run.name, "outcome": "running", "phase": "saved", "round": 2, "rounds": 3})
+            found = news(process("server"), process("C1"), progress={"run": run.name, "outcome": "running", "phase": "fit", "round": 3, "rounds": 3})
             screen.app.show_news({**found, "run": {"sites": {"C1": {"train": 480}}, "clients": ["C1"]}, "tables": seen["tables"]})
 
         for _ in range(3):  # the first look is short, the second is asked for the tables
