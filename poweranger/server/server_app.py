@@ -12,6 +12,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")  # before flwr is imported:
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 import argparse
+import gc
 import logging
 import re
 import signal
@@ -82,6 +83,7 @@ def main() -> int:
             log(f"WARNING: {options.host}:{link.port} is open to the network without TLS: weights and counts can be read and "
                 "changed on the way. Use --certfile, --keyfile and --client-keys, or --host 127.0.0.1.")
         log(f"listening on {options.host}:{link.port}" + (" with TLS" if options.certfile else ""))
+        gc.freeze()  # the libraries stay: looking through them would take 0.1 s in the middle of a round
         notify(READY=1, STATUS="waiting for clients")
         try:
             conduct(grid, run, config, stop)

@@ -36,7 +36,7 @@ NEWS = {"register-node", "activate-node", "deactivate-node", "unregister-node", 
 JOINING = {"register-node", "activate-node"}  # may be called before the server knows the key
 MAX_BODY = 1 << 20  # bytes; message envelopes and object trees are a few KiB
 MAX_OBJECT = 512 << 20  # bytes of one object, which is a chunk of an array
-LARGE = 1 << 16  # bytes
+LARGE = 1 << 20  # bytes; to hash fewer takes less than a millisecond, which handing them to a thread may cost, too
 HOLD = 20.0  # seconds a call stays open; stock nodes read for 30 s at most
 GRACE = 5.0  # seconds in which a node whose held calls broke off must call again
 
