@@ -254,6 +254,7 @@ class Process:
         self._child = self._watch = self._host = None
         record = self.record
         self.ran_s = self.uptime_s or 0.0
+        record.ended = time.time()
         record.signal = -code if code is not None and code < 0 else 0
         record.exit_code = None if code is None else code if code >= 0 else 128 - code
         record.last_lines = self.log.last_lines(LAST_LINES)

@@ -4,21 +4,22 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 REMOTE, CONNECTED = "remote", "connected"  # role and state
 
 
-def clients(progress_file: Path, since: float, ours: Collection[str]) -> dict[str, dict[str, Any]]:
+def clients(progress_file: Path, since: float, ours: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """The connected clients that are no processes of this daemon, by name.
 
     Parameters
     ----------
     progress_file : `progress.json` of the newest run; its list counts when it was written after `since`, which is when
         the server was started, in seconds since 1970.
-    ours : names of clients that run here.
+    ours : until when, in seconds since 1970, a client of that name has run here: a connection that is older is its, and the
+        server may take a while to see that it has ended.
 
     Returns
     -------
@@ -27,18 +28,22 @@ def clients(progress_file: Path, since: float, ours: Collection[str]) -> dict[st
     """
     try:
         content = json.loads(progress_file.read_bytes())
-        if datetime.datetime.fromisoformat(content["updated"]).timestamp() < since:
+        if _seconds(content["updated"]) < since:
             return {}
         nodes = [(str(node["client"]), str(node["address"]), str(node["since"]), str(node["answered"])) for node in content["nodes"]]
-        return {name: _line(name, *facts) for name, *facts in nodes if name not in ours}
+        return {name: _line(name, address, joined, answered) for name, address, joined, answered in nodes if _seconds(joined) > ours.get(name, 0.0)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _line(name: str, address: str, since: str, answered: str) -> dict[str, Any]:
-    seconds = time.time() - datetime.datetime.fromisoformat(since).timestamp()
     return {
-        "name": name, "role": REMOTE, "state": CONNECTED, "pid": None, "status": "", "uptime_s": round(max(seconds, 0.0), 1), "restarts": 0,
+        "name": name, "role": REMOTE, "state": CONNECTED, "pid": None, "status": "", "uptime_s": round(max(time.time() - _seconds(since), 0.0), 1), "restarts": 0,
         "exit_code": None, "cause": "", "cpu_percent": None, "rss_mb": None, "pss_mb": None, "started": since, "via": "", "via_reason": "", "gpu": "",
         "reason": "", "waits_for": "", "address": address, "answered": answered or None, "log": "", "restart_policy": "no",
     }  # fmt: skip
+
+
+def _seconds(moment: str) -> float:
+    """An ISO moment in seconds since 1970."""
+    return datetime.datetime.fromisoformat(moment).timestamp()

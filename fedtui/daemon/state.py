@@ -37,7 +37,7 @@ class Record:
     Attributes
     ----------
     pid, start : the process while it lives, by pid and start time in clock ticks since boot.
-    started : when it was started, in seconds since 1970.
+    started, ended : when it was last started and has ended, in seconds since 1970.
     wanted : somebody asked for it and nobody has stopped it since: the restart policy may act.
     exit_code : 128 + N when signal N ended it.
     log_base : bytes that rotation has taken out of the log so far: an offset in the log plus this never goes back.
@@ -56,6 +56,7 @@ class Record:
     pid: int = 0
     start: int = 0
     started: float = 0.0
+    ended: float = 0.0
     wanted: bool = False
     status: str = ""
     reason: str = ""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Coroutine
 from dataclasses import asdict
@@ -101,7 +102,7 @@ class Supervisor:
         server = self.table.get(SERVER)
         if server is None or not server.live:
             return {}
-        ours = [name for name, process in self.table.items() if process.live]
+        ours = {name: math.inf if process.live else process.record.ended for name, process in self.table.items()}
         return remote.clients(progress.progress_file(self.project.results), server.record.started, ours)
 
     def shown(self) -> list[dict[str, Any]]:

@@ -38,6 +38,10 @@ def test_they_are_listed_beside_those_here_and_cannot_be_started(house: House) -
     for name, address in (("aachen", "192.0.2.3"), ("C2", "192.0.2.2")):
         for action in ("start", "stop", "restart", "kill"):
             assert f"{name} is connected from {address} and was not started here" in house.refused(f"/v1/processes/{name}/{action}", 409)
+    house.post("/v1/processes/C1/stop")
+    assert house.ps()["C1"]["state"] == "stopped", "the server still lists the connection of the C1 that was here"
+    house.post("/v1/processes/C1/restart")
+    house.reach("running", "C1")
     connected(house.root)
     assert house.ps()["C2"]["state"] == "stopped"
 
