@@ -13,7 +13,7 @@ def describe(process: Mapping[str, Any]) -> str:
     state = process["state"]
     if state == "connected":
         return f"on {process['address']}; {_answered(process.get('answered'))}"
-    if state in ("starting", "ready", "running", "stopping", "exited"):
+    if state in ("starting", "ready", "running", "exited") or (state == "stopping" and not process.get("cause")):
         return str(process.get("status") or "")
     words = [process.get("cause"), process.get("reason") if state in ("held", "backoff") else ""]
     return "; ".join(str(word) for word in words if word)

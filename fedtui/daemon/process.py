@@ -118,8 +118,9 @@ class Process:
                     )
             finally:
                 os.close(log)
-        except OSError as error:
-            self.become(State.FAILED, wanted=False, cause=f"it could not be started: {error.strerror}: {error.filename or command[0]}")
+        except (OSError, ValueError) as error:  # the latter for a NUL in a value
+            why = f"{error.strerror}: {error.filename or command[0]}" if isinstance(error, OSError) else str(error)
+            self.become(State.FAILED, wanted=False, cause=f"it could not be started: {why}")
             return
         self._begin(self._child.pid)
 

@@ -172,6 +172,7 @@ class Supervisor:
             async with process.lock:
                 if not process.live:
                     self._restarts.cancel(process)
+                    process.record.restarts = 0
                     self._start_client(process, force)
         return notes
 
@@ -190,6 +191,7 @@ class Supervisor:
         """Stop one process with all its descendants; no policy undoes that."""
         process = self.find(name)
         await self._stop(process)
+        _refuse_left(process)
         return process
 
     async def restart(self, name: str, *, force: bool = False) -> Process:
@@ -202,6 +204,7 @@ class Supervisor:
         process = self.find(name)
         process.record.waits_for = ""
         await (process.stop(0) if process.live and process.record.pid else self._stop(process))
+        _refuse_left(process)
         return process
 
     def relieve(self, process: Process, action: str, reason: str, comes_back: bool) -> None:
@@ -228,6 +231,7 @@ class Supervisor:
         await asyncio.gather(*map(self._stop, others))
         if SERVER in self.table:
             await self._stop(self.table[SERVER])
+        _refuse_left(*self.table.values())
 
     async def simulate(self, wish: RunWish) -> Process:
         """Start Flower's simulation as the process `simulation`."""
@@ -365,3 +369,9 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _refuse_left(*processes: Process) -> None:
+    """A stop after which something is left is none: the kernel holds it until a disk or device answers."""
+    if left := [process.record for process in processes if process.record.state is State.STOPPING]:
+        raise Refused("; ".join(f"{record.name} has not ended: {record.cause}" for record in left))

@@ -57,6 +57,12 @@ def ignores_term() -> None:
     sleep_on()
 
 
+def is_another_s() -> None:
+    notify(READY=1)
+    os.setuid(65534)
+    sleep_on()
+
+
 def has_grandchild() -> None:
     """A grandchild in a session of its own, whose parent is gone, and which ignores SIGTERM."""
     if os.fork() == 0:

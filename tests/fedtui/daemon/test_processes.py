@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from .conftest import House
 
@@ -64,6 +67,24 @@ def test_whatever_resists_is_ended_within_the_grace_period_and_a_second(house: H
     assert ps["server"]["exit_code"] == 0  # it went on, and ended as it should
 
 
+def test_what_cannot_be_ended_is_no_success(new_house: Callable[..., House]) -> None:
+    """As when a disk does not answer; here the daemon has no right to signal another user's process."""
+    if os.getuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root, and setpriv")
+    house = new_house("client-host = false\n[tool.fedtui.clients.C1]\n")
+    house.prefix = ["setpriv", "--bounding-set=-kill"]
+    house.open()
+    house.cast(C1="is_another_s")
+    house.post("/v1/processes/C1/start")
+    pid = house.reach("ready", "C1")["C1"]["pid"]
+    house.until(lambda: os.stat(f"/proc/{pid}").st_uid, 10, "its other user")
+    for path, body in (("/v1/processes/C1/stop", {}), ("/v1/shutdown", {"stop": True})):
+        assert f"C1 has not ended: the kernel does not let pid {pid} end" in house.refused(path, 409, **body)
+    assert house.daemons[0].poll() is None
+    os.kill(pid, signal.SIGKILL)
+    house.reach("stopped", "C1")
+
+
 def test_what_a_dead_process_leaves_behind_is_ended(house: House) -> None:
     house.cast(C1="has_grandchild")
     house.post("/v1/processes/C1/start")
@@ -89,6 +110,9 @@ def test_a_client_that_fails_at_once_is_tried_again_ever_later_until_it_is_stopp
     house.post("/v1/processes/C1/stop")
     assert house.ps()["C1"]["state"] == "stopped"
     assert house.ask("GET", "/v1/processes/C1/failure").status_code == 404
+    house.cast()
+    house.post("/v1/up")
+    assert house.reach("running", "C1")["C1"]["restarts"] == 0
 
 
 def test_a_wrong_configuration_is_not_tried_again(house: House) -> None:
@@ -187,7 +211,7 @@ def test_a_port_that_is_held_is_said_before_anything_starts(house: House, tmp_pa
     )
     for command, words in (
         ([sys.executable, "-c", f"import socket; s = socket.create_server(('', {house.port})); print('up', flush=True); input()"], "set another server-address"),
-        ([sys.executable, str(folder / "server_app.py")], "end it with `kill {pid}`"),
+        ([sys.executable, str(folder / "server_app.py")], "if nobody needs it, end it with `kill {pid}`"),
     ):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
             assert holder.stdout and holder.stdout.readline()
@@ -227,6 +251,7 @@ def test_only_a_process_of_the_tree_may_report(house: House) -> None:
 
 
 def test_simulation_is_one_supervised_process(house: House) -> None:
+    assert "could not be started" in house.post("/v1/simulate", data_dir="no\0path")["cause"]
     assert house.post("/v1/simulate", supernodes=4)["name"] == "simulation"
     house.reach("running", "simulation")
     assert "runs already" in house.refused("/v1/simulate", 409)
