@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedtui.daemon.state import SERVER, SIMULATION
 from poweranger.files import replace_file
 
 BARE_CLIENT_MB = 450.0  # a process that has loaded TensorFlow and trains on a few images (benchmarks/memory.py)
@@ -83,7 +84,7 @@ class Estimates:
             return peak
         if role != "client":
             return BARE_SERVER_MB
-        peaks = [peak for other, estimate in self.of.items() if other != "server" and (peak := estimate.peak_mb) is not None]
+        peaks = [peak for other, estimate in self.of.items() if other not in (SERVER, SIMULATION) and (peak := estimate.peak_mb) is not None]
         return max(peaks) if peaks else bare_mb + cache_mb()
 
     def save(self, names: Iterable[str]) -> None:

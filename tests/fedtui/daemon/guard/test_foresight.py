@@ -65,7 +65,8 @@ class TestEstimates:
         one.begin(2, 620)
         one.see(100, "starting", "")
         assert estimates.need("C1", "client") == 620, "a start that did not train yet says nothing"
-        assert estimates.need("C2", "client", lambda: 256.0) == 620
+        estimates.get("simulation").see(6000, "running", "round 1 of 3, training")
+        assert estimates.need("C2", "client", lambda: 256.0) == 620, "a whole federation in one process is no client's like"
         estimates.save(["C1"])
         assert Estimates(tmp_path / "memory.json").get("C1") == one
 
