@@ -23,7 +23,7 @@ class Holder:
 
     @property
     def ours(self) -> bool:
-        """Whether it is a server of this program and user: one left over from before."""
+        """Whether it is a server of this program and user."""
         return self.uid == os.getuid() and re.search(r"\bpoweranger[./]server", self.command) is not None
 
     def __str__(self) -> str:
@@ -56,10 +56,10 @@ def refusal(host: str, port: int) -> str:
     found = holder(host, port)
     if not found:
         return ""
-    if found.ours:
-        return f"port {port} is held by a server left over from before, {found}: end it with `kill {found.pid}`"
-    remedy = "end that program, or set another server-address in [tool.fedtui]"
-    return f"port {port} is in use by {found}: {remedy}"
+    other = "set another server-address in [tool.fedtui]"
+    if found.ours:  # of another project, or started by hand: this project's daemon knows its own
+        return f"port {port} is held by another server of yours, {found}: {other}; if nobody needs it, end it with `kill {found.pid}`"
+    return f"port {port} is in use by {found}: end that program, or {other}"
 
 
 def _collide(host: str, bound: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
