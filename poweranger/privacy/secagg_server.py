@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from poweranger import counts
 from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack
 from poweranger.privacy import secagg
-from poweranger.privacy.declared import MASKED, SECAGG, Undeclared, check, reply_kind
+from poweranger.privacy.declared import MASKED, SECAGG, check, reply_kind
 from poweranger.server.exchange import Answer
 
 Asked = Callable[[list[Message], str], list[Answer]]
@@ -132,8 +132,10 @@ class Phase:
             if answer.outcome == "ok" and answer.message is not None:
                 try:
                     found[answer.client_id] = self._checked(answer.message, message_type or self.kind, length)
-                except (Undeclared, ValueError, KeyError) as error:
+                except ValueError as error:
                     answer.outcome, answer.reason = "excluded", str(error)
+                except Exception as error:  # whatever a broken client may send
+                    answer.outcome, answer.reason = "excluded", f"its answer cannot be read: {error!r}"
             before = self.answers.get(answer.client_id)
             answer.seconds += before.seconds if before else 0.0
             if not keep:
@@ -145,7 +147,8 @@ class Phase:
         check(kind, content, {"classes": self.classes}, masked=True)
         if kind == self.kind:
             size = sum(part.size for part in secagg.fields(kind, self.classes, self.weights))
-            if content.array_records[ARRAYS][MASKED].shape != (size,):
+            vector = content.array_records[ARRAYS][MASKED].numpy()  # which need not be what the record says of it
+            if vector.shape != (size,) or vector.dtype != np.uint64:
                 raise ValueError(f"its masked vector is not of length {size}")
         elif length and len(_many(content, "shares")) != length:
             raise ValueError(f"it did not send {length} shares")

@@ -41,7 +41,7 @@ def read_weights(reply: Message, size: int) -> np.ndarray:
     """
     try:
         flat = unpack(reply.content.array_records[ARRAYS])
-    except (KeyError, ValueError) as error:
+    except Exception as error:  # whatever a broken client may send, NumPy and Flower fail at it in many ways
         raise Unusable(f"it sent no usable weights: {error}") from None
     if flat.size != size:
         raise Unusable(f"it sent {flat.size} weights, the model has {size}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ConfigRecord, Context, Message, RecordDict
 
 from poweranger.errors import RunFailed
 from poweranger.messages import pack
@@ -100,6 +100,22 @@ def test_a_site_with_a_bad_answer_leaves_and_the_others_go_on() -> None:
     made, sums = phase(Sites([*sites, *parts(6, SIZE)[4:]]))
     assert [made.answers[name].outcome for name in ("C1", "C2", "C3", "C4")] == ["ok", "failed", "failed", "ok"]
     assert "weights are not finite, or too large" in made.answers["C2"].reason and int(sums["clients"][0]) == 4
+
+
+def test_a_vector_that_is_none_costs_its_site_the_round_and_nobody_else() -> None:
+    sites = Sites(parts(5, SIZE))
+
+    def garbled(messages: list[Message], step: str) -> list[Answer]:
+        answers = sites.ask(messages, step)
+        for answer in answers:
+            if step == "" and answer.client_id in ("C2", "C4") and answer.message:
+                array = answer.message.content.array_records["arrays"]["masked"]
+                array.data = b"" if answer.client_id == "C2" else Array(np.zeros(3, np.uint64)).data
+        return answers
+
+    made, sums = phase(sites, ask=garbled)
+    assert [name for name, answer in sorted(made.answers.items()) if answer.outcome == "excluded"] == ["C2", "C4"]
+    assert np.allclose(sums["weights"] / sums["examples"][0], weighted([sites.sites[k] for k in (0, 2, 4)]), atol=1e-8)
 
 
 def alike(content: RecordDict, site: Part) -> float:
