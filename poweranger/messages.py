@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 DESCRIBE = "query.describe"  # server asks a site what it holds
 INITIAL = "query.initial"  # server asks one client for the first model
@@ -17,6 +17,7 @@ REFUSE = "query.refuse"  # server tells a site why it cannot take part
 ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
 WEIGHTS = "weights"  # the one array of an `ArrayRecord`
 NUM_EXAMPLES = "num-examples"  # the counts' names: `counts.py`
+LONGEST_REASON = 500  # characters
 
 
 def pack(weights: Sequence[np.ndarray]) -> ArrayRecord:
@@ -37,6 +38,12 @@ def unpack(record: ArrayRecord) -> np.ndarray:
     if len(arrays) != 1 or arrays[0].ndim != 1:
         raise ValueError(f"expected one flat vector of weights, got shapes {[a.shape for a in arrays]}")
     return arrays[0].astype(np.float32, copy=False)
+
+
+def reason_of(reply: Message) -> str:
+    """Why a node could not answer, as it says: one printable line, whatever it sent. It goes to logs, tables and terminals."""
+    text = "".join(char if char.isprintable() else " " for char in (reply.error.reason or "")[:LONGEST_REASON])
+    return " ".join(text.split())
 
 
 @dataclass
@@ -94,6 +101,9 @@ class Site:
             raise ValueError("the site's description does not give one count a class")
         if site.channels not in (1, 3) or len(site.pixel_sum) != site.channels:
             raise ValueError("the site's description does not give one pixel sum a channel")
+        most = site.pixel_count * 1.000001  # of pixels from 0 to 1; NaN is no less
+        if not all(0 <= value <= most for value in (*site.pixel_sum, *site.pixel_square_sum)):
+            raise ValueError("the site's description gives pixel sums that so many pixels from 0 to 1 cannot have")
         return site
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from poweranger.errors import TooFewClients
-from poweranger.messages import CONFIG, DESCRIBE, REFUSE, Site
+from poweranger.messages import CONFIG, DESCRIBE, REFUSE, Site, reason_of
 from poweranger.privacy.declared import check, sizes_of
 from poweranger.run_config import KEYS
 from poweranger.server.exchange import Exchange
@@ -64,10 +64,6 @@ class Sites:
         ]
         return sorted(rows, key=lambda row: row["client"])
 
-    def names(self) -> dict[int, str]:
-        """Client id of each accepted node."""
-        return {node: site.client_id for node, site in self._accepted.items()}
-
     def free(self) -> dict[str, int]:
         """Node of each accepted client that is not busy with a message of an earlier round."""
         busy = self._exchange.busy()
@@ -119,7 +115,7 @@ class Sites:
 
     def _take(self, node: int, key_name: str, reply: Message) -> None:
         if reply.has_error():
-            self._refuse(node, key_name or f"node {node}", reply.error.reason or "it could not describe itself", tell=False)
+            self._refuse(node, key_name or f"node {node}", reason_of(reply) or "it could not describe itself", tell=False)
             return
         try:
             check("describe", reply.content, sizes_of(reply.content))

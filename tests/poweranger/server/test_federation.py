@@ -1,6 +1,7 @@
 """What the server makes of the sites' descriptions."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_mean_and_deviation_are_those_of_the_pooled_pixels() -> None:
 def test_a_grey_site_in_an_rgb_federation_counts_for_each_channel() -> None:
     mean, std = pool_statistics([site("C1", pixels=np.array([[0.2], [0.4]])), site("C2", channels=3, pixels=np.full((2, 3), 0.6))], 3)
     assert np.allclose(mean, [0.45] * 3) and np.allclose(std, np.std([0.2, 0.4, 0.6, 0.6]))
+
+
+@pytest.mark.parametrize("total", [float("nan"), float("inf"), -1.0, 11.0])
+def test_pixel_sums_that_cannot_be_are_refused_before_they_spoil_the_mean(total: float) -> None:
+    described = site("C1")
+    assert Site.from_record(described.to_record()) == described
+    for name in ("pixel_sum", "pixel_square_sum"):
+        with pytest.raises(ValueError, match="pixel sums"):
+            Site.from_record(replace(described, **{name: [total]}).to_record())
 
 
 def test_real_and_synthetic_are_not_mixed() -> None:
