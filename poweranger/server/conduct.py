@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from poweranger.errors import RunFailed, UserError
 from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, unpack
+from poweranger.privacy.declared import check
 from poweranger.privacy.protection import Protection, require_for
 from poweranger.results import Run
 from poweranger.run_config import KEYS
@@ -44,18 +45,25 @@ def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Eve
         When `stop` was set.
     """
     try:
+        _conduct_and_close(grid, run, config, stop)
+    except OSError as error:  # a full or vanished disk: what is written stays, the run can be resumed
+        reason = f"the results could not be written: {error}"
+        with contextlib.suppress(OSError):
+            _close(run, "failed", reason)
+        raise RunFailed(reason) from None
+
+
+def _conduct_and_close(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
+    try:
         _conduct(grid, run, config, stop)
+    except OSError:
+        raise
     except Stopped:
         _close(run, "stopped", "ended by its user")
         raise
     except UserError as error:
         _close(run, "failed", str(error))
         raise
-    except OSError as error:  # a full or vanished disk: what is written stays, the run can be resumed
-        reason = f"the results could not be written: {error}"
-        with contextlib.suppress(OSError):
-            _close(run, "failed", reason)
-        raise RunFailed(reason) from None
     except BaseException as error:
         _close(run, "failed", f"{type(error).__name__}: {error}")
         raise
@@ -111,7 +119,7 @@ def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any]
         if answer.message is not None:
             try:
                 return _read_model(answer.message)
-            except (KeyError, ValueError, TypeError) as error:
+            except Exception as error:  # whatever a broken client may send
                 answer.reason = f"its model cannot be read: {error}"
         log(f"{client_id} made no first model: {answer.reason}")
         reasons.append(f"{client_id}: {answer.reason}")
@@ -119,9 +127,13 @@ def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any]
 
 
 def _read_model(reply: Message) -> list[np.ndarray]:
+    check("initial", reply.content, {})
     texts = cast(list[str], reply.content.config_records[CONFIG]["shapes"])
     shapes = [tuple(int(side) for side in text.split(",") if side) for text in texts]
-    return split_flat(unpack(reply.content.array_records[ARRAYS]), shapes)
+    flat = unpack(reply.content.array_records[ARRAYS])
+    if not np.isfinite(flat).all():
+        raise ValueError("some of its weights are NaN or infinite")
+    return split_flat(flat, shapes)
 
 
 def _record_sites(run: Run, sites: Sites) -> None:
