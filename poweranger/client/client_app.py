@@ -86,7 +86,8 @@ def _site_values(context: Context) -> dict[str, Any]:
 def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = False) -> SiteData:
     """This client's images for these `SITE_KEYS`; loaded anew when those differ, or, if asked to look, the folder does."""
     client_id, node = _client_id(context), context.node_config
-    data_dir = str(node.get("data-dir") or os.environ.get("DATA_DIR") or "") or None
+    given = str(node.get("data-dir") or os.environ.get("DATA_DIR") or "")
+    data_dir = os.path.abspath(given) if given else None  # absolute: an error's sentence with it is known for one with a path
     partition = None
     if "client-id" not in node and int(node.get("num-partitions", 1)) > 1:
         partition = (int(node["partition-id"]), int(node["num-partitions"]))

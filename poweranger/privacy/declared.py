@@ -235,11 +235,14 @@ def sizes_of(description: RecordDict) -> dict[str, int]:
 
 
 def harmless(error: Exception) -> Harmless:
-    """An exception in words that may leave the site: no path or file name does."""
+    """An exception in words that may leave the site: of a `UserError` its sentence, unless a path stands in it; of any other its kind.
+
+    What libraries say may hold anything: a file's name, or what stands in the file.
+    """
+    if not isinstance(error, UserError):
+        return Harmless(f"{type(error).__name__}: see the client's log")
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) or "/" in text or "\\" in text:
-        text = "see the client's log"
-    return Harmless(text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"[:LONGEST * 2])
+    return Harmless("see the client's log" if "/" in text or "\\" in text else text)
 
 
 def markdown_table() -> str:

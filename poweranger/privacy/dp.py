@@ -43,8 +43,7 @@ def gaussian(size: int, deviation: float, rng: np.random.Generator | None = None
 def dp_mod(message: Message, context: Context, call_next: Next) -> Message:
     """Flower mod: clips the update of a training reply and, with `dp = local`, adds noise to it.
 
-    Under local noise the server is not trusted: loss and accuracy of the training images, which carry no noise, stay
-    here.
+    Under local noise loss and accuracy of the training images, which carry none, stay here.
 
     Raises
     ------

@@ -21,7 +21,7 @@ ALL = "fraction-fit=1 fraction-evaluate=1 "
         ("nan", "excluded", "NaN or infinite"),
         ("shape", "excluded", "the model has 10"),
         ("zero", "excluded", "0 examples"),
-        ("raise", "failed", "this site is out of order"),
+        ("raise", "failed", "RuntimeError: see the client's log"),
     ],
 )
 def test_a_bad_answer_costs_that_client_the_round_and_nobody_else(federation: Federation, rows: Rows, behaviour: str, outcome: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from poweranger.client import client_app
+from poweranger.errors import UserError
 from poweranger.messages import Site, pack
 from poweranger.privacy.declared import DECLARED, Harmless, Undeclared, check, declared_mod, markdown_table
 from poweranger.run_config import KEYS
@@ -93,13 +94,22 @@ def test_the_client_keeps_back_what_is_not_declared() -> None:
     assert "patient-age" in str(kept.value.__cause__) and "patient" not in str(kept.value)
 
 
-def test_of_an_exception_no_path_leaves() -> None:
-    secret = OSError(2, "No such file", "/data/Jane Doe/scan.png")
-    with pytest.raises(Harmless) as kept:
+@pytest.mark.parametrize("secret", [OSError(2, "No such file", "/data/Jane Doe/scan.png"), KeyError("Jane Doe.png"), UserError("/data/Jane Doe: no image")])
+def test_of_an_exception_no_path_and_no_content_leaves(secret: Exception) -> None:
+    with pytest.raises(Harmless, match="see the client's log") as kept:
         answer(secret)
     assert kept.value.__cause__ is secret and "Jane" not in str(kept.value)
-    with pytest.raises(Harmless, match="ValueError: 3 is no size"):
-        answer(ValueError("3 is no size"))
+    with pytest.raises(Harmless, match="3 is no size"):
+        answer(UserError("3 is no size"))
+
+
+def test_a_data_file_named_without_its_folder_is_not_named_to_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jane.npz").write_bytes(b"no archive")
+    monkeypatch.chdir(tmp_path)
+    values: dict[str, Any] = {key.name: key.default for key in KEYS if key.reader == "clients"} | {"channels": 0}
+    with pytest.raises(Harmless) as said:
+        client_app.app(letter(RecordDict({"config": ConfigRecord(values)}), "query.describe"), Context(1, 7, {"client-id": "C1", "data-dir": "jane.npz"}, RecordDict(), {}))
+    assert "jane" in str(said.value.__cause__) and str(said.value) == "see the client's log"
 
 
 @pytest.mark.parametrize(("asked", "own"), [(1000, ""), (0, "1000")])
