@@ -54,8 +54,11 @@ def make_server(key: ec.EllipticCurvePrivateKey, names: Sequence[str], ca: x509.
 
 
 def check_host(name: str) -> str:
-    """`name` when it is a host name or an IP address; else a `UserError`."""
-    if not _NAME.fullmatch(name):
+    """`name` when it is a host name or an IP address; else a `UserError`.
+
+    A host name does not end in a number (RFC 3696, 2): what does is an address, or one with a slip in it.
+    """
+    if not _NAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
         try:
             ipaddress.ip_address(name)
         except ValueError:

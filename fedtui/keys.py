@@ -5,7 +5,6 @@ import datetime
 import hashlib
 import ipaddress
 import os
-import re
 import shutil
 import tomllib
 from base64 import b64decode, b64encode
@@ -259,7 +258,10 @@ def _address(project: Project, folder: KeyFolder) -> str:
 
 
 def _is_loopback(name: str) -> bool:
-    return bool(re.fullmatch(r"[0-9.]+|.*:.*", name)) and ipaddress.ip_address(name).is_loopback
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _make_client(folder: KeyFolder, name: str) -> None:
