@@ -9,6 +9,7 @@ import click
 import typer
 
 from fedtui.project import Project
+from poweranger.errors import UserError
 
 if TYPE_CHECKING:
     from fedtui.client import DaemonClient
@@ -18,10 +19,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A value of the run configuration, for this run only.")]
 
 
-def complete_name(incomplete: str) -> list[str]:
-    """Names of processes for shell completion."""
-    names = ["server", *(client.name for client in project().roster().effective())]
-    return [name for name in names if name.startswith(incomplete)]
+def complete_name(context: click.Context, incomplete: str) -> list[str]:
+    """Names of processes for shell completion; none where there is no project that can be read."""
+    try:  # a completion has its context, but is not in it
+        clients = _project(context).roster().effective()
+    except UserError:
+        return []
+    return [name for name in ("server", *(client.name for client in clients)) if name.startswith(incomplete)]
 
 
 def complete_key(incomplete: str) -> list[str]:
@@ -36,8 +40,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Processes: 
 
 def project() -> Project:
     """The project of `--project`, else of the current folder."""
-    folder = click.get_current_context().find_root().params.get("project")
-    return Project.find(Path(folder) if folder else None)
+    return _project(click.get_current_context())
 
 
 def daemon() -> DaemonClient:
@@ -58,7 +61,6 @@ def parse_set(words: Sequence[str] | None, *, site_keys: bool = False) -> dict[s
     import os
     import shlex
 
-    from poweranger.errors import UserError
     from poweranger.run_config import BY_NAME, from_environment, parse_overrides
 
     typed = parse_overrides(shlex.join(words or ()))
@@ -67,3 +69,8 @@ def parse_set(words: Sequence[str] | None, *, site_keys: bool = False) -> dict[s
             raise UserError(f"{name} is read by each client when it starts: `fedtui config set {name}=...`, then restart the clients")
     given = from_environment(os.environ)
     return {name: value for name, value in given.items() if site_keys or BY_NAME[name].reader != "site"} | typed
+
+
+def _project(context: click.Context) -> Project:
+    folder = context.find_root().params.get("project")
+    return Project.find(Path(folder) if folder else None)

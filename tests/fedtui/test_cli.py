@@ -93,6 +93,12 @@ finally:
     def test_completion_offers_commands(self, alone: Fedtui) -> None:
         done = alone(_FEDTUI_COMPLETE="complete_bash", COMP_WORDS="fedtui do", COMP_CWORD="1")
         assert done.out.split() == ["down", "doctor"]
+        names = {"_FEDTUI_COMPLETE": "complete_bash", "COMP_WORDS": "fedtui start ", "COMP_CWORD": "2"}
+        assert alone(**names).out.split() == ["server", "C1", "C2"]
+        alone.folder = alone.folder.parent  # no project
+        done = alone(**names)
+        assert (done.code, done.out.split(), done.err) == (0, [], "")
+        alone.folder /= "alone"
 
 
 class TestProcesses:
