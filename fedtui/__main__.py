@@ -43,6 +43,9 @@ def _run_command(words: list[str]) -> int:
     except UserError as error:  # may quote a file or a log: `say` cleans it
         say(f"fedtui: {error}")
         return error.exit_code
+    except OSError as error:  # a full disk, a folder of somebody else
+        say(f"fedtui: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        return 1
 
 
 def _hoist_project(words: list[str]) -> list[str]:

@@ -63,7 +63,7 @@ def test_an_authority_is_never_overwritten(server: Project) -> None:
     assert server.keys.ca_key.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["a b", "-x", "fl.example.org:8081", "", "x" * 300])
+@pytest.mark.parametrize("name", ["a b", "-x", "fl.example.org:8081", "192.0.2.300", "", "x" * 300])
 def test_a_name_that_is_none_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     made = project(tmp_path / "server")
     with pytest.raises(UserError, match="is no host name"):
@@ -216,6 +216,10 @@ def test_the_commands_from_init_to_a_site_that_starts_no_server(alone: Fedtui, f
     assert "exists already" in alone("keys", "export", "C2").err
     project(tmp_path / "site", '[tool.flwr.app]\npublisher = "test"\n')
     site = fedtui_in(tmp_path / "site")
+    (in_the_way := tmp_path / "site" / "keys").touch()
+    done = site("keys", "import", exported)
+    assert (done.code, done.err.count("\n")) == (1, 1) and f"{in_the_way}/" in done.err and "Not a directory" in done.err
+    in_the_way.unlink()
     done = site("keys", "import", exported)
     assert done.code == 0 and "would make synthetic ones" in done.err
     try:
