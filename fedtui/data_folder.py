@@ -113,14 +113,14 @@ def _count_npz(path: Path) -> ClassCounts:
 
     import numpy as np
 
-    classes: dict[str, int] = {}
+    classes: dict[int, int] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:  # np.load by itself takes a single array, too
             for split in ("train", "val"):  # a client uses no others
                 if f"{split}_labels" in archive:
                     numbers, sizes = np.unique(archive[f"{split}_labels"], return_counts=True)
                     for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
-                        classes[str(number)] = classes.get(str(number), 0) + size
-    except (ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+                        classes[number] = classes.get(number, 0) + size
+    except (ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:  # RuntimeError: encrypted
         raise UserError(f"{path} is no readable .npz file: {error}") from None
-    return ClassCounts(dict(sorted(classes.items())), complete=True)
+    return ClassCounts({str(number): classes[number] for number in sorted(classes)}, complete=True)

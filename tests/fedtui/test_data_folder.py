@@ -79,14 +79,19 @@ class TestFolder:
 
 class TestNpz:
     def test_labels_are_counted(self, tmp_path: Path) -> None:
-        labels = np.array([[0], [1], [1]])
+        labels = np.array([[2], [10], [10]])
         np.savez(tmp_path / "set.npz", train_labels=labels, val_labels=labels[:1], test_labels=labels, train_images=np.zeros((3, 4, 4), np.uint8))
-        assert count(tmp_path / "set.npz") == ClassCounts({"0": 2, "1": 2}, complete=True)
+        counts = count(tmp_path / "set.npz")
+        assert counts == ClassCounts({"2": 2, "10": 2}, complete=True)
+        assert list(counts.classes) == ["2", "10"]
 
     def test_rubbish_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "set.npz").write_bytes(b"PK")
         with pytest.raises(UserError, match="no readable"):
             count(tmp_path / "set.npz")
+        np.save(tmp_path / "array.npy", np.zeros(3))
+        with pytest.raises(UserError, match="no readable"):
+            count((tmp_path / "array.npy").rename(tmp_path / "array.npz"))
         with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
             archive.writestr("readme", "x")
         with pytest.raises(UserError, match="no images"):
