@@ -19,9 +19,10 @@ import os
 import stat
 import warnings
 from dataclasses import dataclass
+from io import BufferedReader
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from poweranger.client import dicom
 from poweranger.client.unreadable import MAX_PIXELS, Unreadable
@@ -39,6 +40,7 @@ UPRIGHT = {  # what undoes each EXIF orientation
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")  # and I;16 with its byte orders
 DEPTHS = (255.0, 4095.0, 65535.0)  # 8, 12 and 16 bits
+PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is stricter than Pillow's limit
 
@@ -64,14 +66,12 @@ def inspect(path: str) -> tuple[bytes, bool]:
         When it is no regular file, cannot be opened, is no image, or is too large.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block for ever
-            raise Unreadable("not a regular file")
-        with open(path, "rb") as file:
+        with _open_file(path) as file:
             content = hashlib.file_digest(file, _content_hash).digest()
             file.seek(0)
             if dicom.is_dicom(file):
                 return content, dicom.has_colour(dicom.read_header(path))
-            with _open(file) as image:
+            with _open_image(file) as image:
                 return content, _has_colour(image)
     except Exception as error:  # the parsers raise anything on a broken file
         raise _unreadable(error) from None
@@ -80,11 +80,11 @@ def inspect(path: str) -> tuple[bytes, bool]:
 def read_header(path: str) -> Header:
     """What the file says of itself; raises as `inspect` does."""
     try:
-        with open(path, "rb") as file:
+        with _open_file(path) as file:
             if dicom.is_dicom(file):
                 header = dicom.read_header(path)
                 return Header(f"DICOM {dicom.kind(header)}", header.Columns, header.Rows)
-            with _open(file) as image:
+            with _open_image(file) as image:
                 return Header(f"{image.format} {image.mode}", *image.size)
     except Exception as error:
         raise _unreadable(error) from None
@@ -93,10 +93,10 @@ def read_header(path: str) -> Header:
 def decode(path: str, size: int, channels: int) -> np.ndarray:
     """The image as uint8, (size, size, channels); raises `Unreadable` as `inspect` does, and on broken pixels."""
     try:
-        with open(path, "rb") as file:
+        with _open_file(path) as file:
             if dicom.is_dicom(file):
                 return fit(Image.fromarray(dicom.read_pixels(path)), size, channels)
-            with _open(file) as image:
+            with _open_image(file) as image:
                 if image.format == "JPEG":
                     image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode at a half, quarter or eighth
                 return fit(_upright(image), size, channels)
@@ -142,9 +142,15 @@ def _content_hash() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=16)
 
 
-def _open(file: object) -> Image.Image:
+def _open_file(path: str) -> BufferedReader:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block for ever
+        raise Unreadable("not a regular file")
+    return open(path, "rb")
+
+
+def _open_image(file: BufferedReader) -> Image.Image:
     """Open lazily: header only."""
-    image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]
+    image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable(f"{image.width} x {image.height} pixels are too many (at most {MAX_PIXELS:,})")
     return image
@@ -170,7 +176,9 @@ def _has_colour(image: Image.Image) -> bool:
 def _plain(image: Image.Image, mode: str) -> Image.Image:
     """`image` in mode L or RGB."""
     if image.mode.startswith(DEEP_MODES):
-        image = Image.fromarray(to_8_bit(np.asarray(image)))
+        pixels, tags = to_8_bit(np.asarray(image)), getattr(image, "tag_v2", {})
+        white_is_zero = tags.get(PHOTOMETRIC) == 0  # of a TIFF; Pillow itself inverts up to 8 bits only
+        image = Image.fromarray(255 - pixels if white_is_zero else pixels)
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")

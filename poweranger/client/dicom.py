@@ -189,12 +189,11 @@ def _grey(values: np.ndarray, header: Dataset, frame: int) -> np.ndarray:
     from pydicom.pixels import apply_modality_lut, apply_voi
 
     _flatten_groups(header, frame)
-    padding = header.get("PixelPaddingValue")
-    padded = values == padding if padding is not None else np.zeros(values.shape, bool)
+    padded = _padded(values, header)
     plain = header.BitsStored <= 8 and not header.PixelRepresentation
     if header.get("ModalityLUTSequence"):
         values, plain = apply_modality_lut(values, header), False
-    elif "RescaleSlope" in header and "RescaleIntercept" in header:
+    elif header.get("RescaleSlope") is not None and header.get("RescaleIntercept") is not None:  # some are there and empty
         slope, intercept = float(header.RescaleSlope), float(header.RescaleIntercept)
         plain = plain and (slope, intercept) == (1, 0)
         values = values.astype(np.float32) * slope + intercept
@@ -216,6 +215,16 @@ def _grey(values: np.ndarray, header: Dataset, frame: int) -> np.ndarray:
         pixels = 255 - pixels
     pixels[padded] = 0
     return pixels
+
+
+def _padded(values: np.ndarray, header: Dataset) -> np.ndarray:
+    """Which of the stored values are padding: one value, or all of a range (PS3.3 C.7.5.1.1.2)."""
+    value = header.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(values.shape, bool)
+    limit = header.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
+    return (values >= low) & (values <= high)
 
 
 def _flatten_groups(header: Dataset, frame: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from poweranger.client.decode import MAX_PIXELS, Unreadable, decode, inspect, to_8_bit
 
@@ -66,6 +66,15 @@ def test_16_bit_png_keeps_what_8_bits_can_hold(tmp_path: Path) -> None:
     Image.fromarray(np.repeat(values[None], 32, axis=0)).save(tmp_path / "a.png")
     assert not is_colour(tmp_path / "a.png")
     assert np.abs(decode(str(tmp_path / "a.png"), 32, 1)[0, :, 0].astype(int) - values // 257).max() <= 1
+
+
+def test_a_16_bit_tiff_whose_white_is_zero_looks_as_one_of_8_bits(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 0
+    Image.fromarray(GREY_RAMP).save(tmp_path / "8.tif", tiffinfo=tags)  # Pillow inverts 8 bits as it writes, 16 bits it does not
+    Image.fromarray(65535 - GREY_RAMP.astype(np.uint16) * 257).save(tmp_path / "16.tif", tiffinfo=tags)
+    for name in ("8.tif", "16.tif"):
+        assert np.array_equal(decode(str(tmp_path / name), 32, 1)[..., 0], GREY_RAMP), name
 
 
 @pytest.mark.parametrize(
@@ -187,6 +196,8 @@ def test_what_is_no_image_has_a_reason(tmp_path: Path) -> None:
     assert "not a PNG" in reason(tmp_path / "text.jpg")
     assert "No such file" in reason(tmp_path / "lost.png")
     assert "regular" in reason(tmp_path / "pipe.png")
+    with pytest.raises(Unreadable, match="regular"):  # `predict` looks at no header first; to open a pipe would block
+        decode(str(tmp_path / "pipe.png"), 32, 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

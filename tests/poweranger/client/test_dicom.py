@@ -89,6 +89,8 @@ def test_monochrome1_is_inverted_and_padding_is_black(tmp_path: Path) -> None:
     inverted = written(tmp_path / "a", values, PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=7)
     assert np.array_equal(grey(inverted)[4:], 255 - RAMP[4:])
     assert grey(inverted)[:4].max() == 0
+    ranged = written(tmp_path / "b", values, PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=8, PixelPaddingRangeLimit=0)
+    assert grey(ranged)[:4].max() == 0 and grey(ranged)[4:, :2].max() == 0 and np.array_equal(grey(ranged)[4:, 2:], 255 - RAMP[4:, 2:])
 
 
 def test_rescale_and_the_first_window_are_applied(tmp_path: Path) -> None:
@@ -99,6 +101,8 @@ def test_rescale_and_the_first_window_are_applied(tmp_path: Path) -> None:
     assert np.abs(grey(written(tmp_path / "a", stored, **window))[0] - expected).max() <= 0.5
     exact = written(tmp_path / "b", stored, **window, VOILUTFunction="LINEAR_EXACT")
     assert np.abs(grey(exact)[0] - np.clip((hounsfield - 40) / 400 + 0.5, 0, 1) * 255).max() <= 0.5
+    empty = written(tmp_path / "d", stored, RescaleSlope=None, RescaleIntercept=None, WindowCenter=1600, WindowWidth=3200)
+    assert np.abs(grey(empty)[0] - np.clip((stored[0] - 1599.5) / 3199 + 0.5, 0, 1) * 255).max() <= 0.5
     sigmoid = written(tmp_path / "c", stored, **window, VOILUTFunction="SIGMOID")
     assert np.abs(grey(sigmoid)[0] - 255 / (1 + np.exp(-4 * (hounsfield - 40) / 400))).max() <= 0.5
 
