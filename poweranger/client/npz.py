@@ -14,6 +14,7 @@ from poweranger.client import decode
 from poweranger.errors import UserError
 
 PIECE_BYTES = 2**24  # of images read at once
+MOST_CLASSES = 1000  # that a site may describe (privacy/declared.py); a larger label is no class number
 
 
 class Npz:
@@ -48,6 +49,8 @@ class Npz:
             raise UserError(f"{self.path}: {key} has {labels.shape[1]} labels an image; only one class an image is supported")
         if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
             raise UserError(f"{self.path}: {key} must hold class numbers from 0, of shape (N,) or (N, 1)")
+        if labels.size and labels.max() >= MOST_CLASSES:
+            raise UserError(f"{self.path}: {key} holds {labels.max()}, and class numbers go up to {MOST_CLASSES - 1}: number the classes from 0")
         count = self.shape(split)[0]
         if len(labels) != count:
             raise UserError(f"{self.path}: {split} has {count} images and {len(labels)} labels")

@@ -53,6 +53,7 @@ def test_npz_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         ({"train_images": images, "train_labels": labels[:3]}, "4 images and 3 labels"),
         ({"train_images": images, "train_labels": labels - 1}, "from 0"),
         ({"train_images": images, "train_labels": labels * 0.5}, "from 0"),
+        ({"train_images": images, "train_labels": labels * 2**32}, "holds 4294967296, and class numbers go up to 999"),
         ({"train_images": images, "train_labels": labels * 0}, "fewer than two classes"),
         ({"train_images": images[0], "train_labels": labels}, "shape"),
         ({"x": images}, "no train_labels"),
