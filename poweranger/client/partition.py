@@ -19,6 +19,7 @@ import numpy as np
 from poweranger.client.folder import report_unreadable, scan, shown
 from poweranger.client.split import deal
 from poweranger.errors import UserError, run_program
+from poweranger.text import aligned
 
 
 def partition(data: Path, clients: int, alpha: float, out: Path, seed: int = 0,
@@ -57,8 +58,11 @@ def partition(data: Path, clients: int, alpha: float, out: Path, seed: int = 0,
 
     labels = np.array([file.label for file in folder.files])
     shares = deal([file.content for file in folder.files], labels, clients, alpha, seed, min_classes=2)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".sites-", dir=out.parent))  # mode 0700
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".sites-", dir=out.parent))  # mode 0700
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be made: {error.strerror}") from None
     try:
         for site, share in enumerate(shares, start=1):
             for row in share:
@@ -80,9 +84,7 @@ def table(classes: list[str], counts: np.ndarray) -> str:
     for name, row in zip([*(f"site_{site}" for site in range(1, len(counts) + 1)), "all"],
                          [*counts, counts.sum(0)], strict=True):
         rows.append([name, *(str(count) for count in row), str(row.sum())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                               for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows)
+    return "\n".join(aligned(rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

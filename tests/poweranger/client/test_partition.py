@@ -103,6 +103,7 @@ def test_mistakes_are_refused_and_leave_nothing(small: Path, tmp_path: Path, sha
         (tmp_path / "nowhere", 2, tmp_path / "sites", "cannot be read"),
         (small / "ill", 2, tmp_path / "sites", "two or more"),
         (small, 20, tmp_path / "sites", "too few"),
+        (small, 2, Path("/dev/null/x/sites"), "cannot be made"),
     ]
     for data, clients, out, words in cases:
         with pytest.raises(UserError, match=words):
