@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import shlex
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Key:
             When the type or the range is wrong; names key, value and what is allowed.
         """
         wanted = type(self.default)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        if wanted is float and type(value) is int and abs(value) <= sys.float_info.max:
             value = float(value)
         fits = type(value) is wanted
         if fits and isinstance(value, float):
@@ -286,7 +287,9 @@ def _number(value: float) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return f'"{value}"' if value.isprintable() else ascii(value)  # it may be another machine's, and ends on a terminal
+    return str(value)
 
 
 if __name__ == "__main__":

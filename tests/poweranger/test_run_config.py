@@ -29,6 +29,8 @@ PROJECT = Path(__file__).resolve().parents[2]
         ("image-size=4", ["image-size", "16", "1024"]),
         ("learning-rate=nan", ["learning-rate", "nan", "number"]),
         ("learning-rate=inf", ["learning-rate"]),
+        ("learning-rate=" + "9" * 400, ["learning-rate", "from 0 to 10"]),
+        ("image-size=\x1b]0;x", ["image-size = '\\x1b]0;x'"]),
         ("augment=3", ["augment", "true or false"]),
         ("batch-size=2.5", ["batch-size", "integer"]),
         ("lr-schedule=linear", ["lr-schedule", "cosine", "constant"]),
