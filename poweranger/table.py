@@ -50,8 +50,9 @@ class Table:
         """All whole rows as text; empty when the file is absent."""
         if not self.path.exists():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if None not in row.values()]
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1].decode("utf-8")  # a power cut may have left a part of a row
+        return [row for row in csv.DictReader(io.StringIO(whole, newline="")) if None not in row.values()]
 
     def cut_after(self, last_round: int) -> None:
         """Drop the rows of rounds after `last_round`."""

@@ -60,6 +60,13 @@ def test_a_new_metric_widens_the_header(tmp_path: Path) -> None:
     assert rows == [["round", "loss", 'odd, "name"\n'], ["1", "0.5", ""], ["2", "", "7"]]
 
 
+def test_a_row_that_a_power_cut_broke_off_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "fit.csv"
+    for torn in ("2,0.4", "2,ä"):
+        path.write_bytes(f"round,loss\r\n1,0.5\r\n{torn}".encode()[: None if torn.isascii() else -1])
+        assert Table(path, ()).read() == [{"round": "1", "loss": "0.5"}]
+
+
 def test_a_full_disk_leaves_no_half_row(tmp_path: Path) -> None:
     table = Table(tmp_path / "fit.csv", ("round",))
     table.append([{"round": 1}])
