@@ -68,6 +68,8 @@ def export(run: str, which: str | None, form: str, out: Path, *, results: Path, 
     if missing:
         raise UserError(f"--format {form} needs {', '.join(missing)}: pip install 'federated-health[export]'")
     for path in (out, card):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: choose another --out")
         if path.exists() and not force:
             raise UserError(f"{path} exists already: choose another --out, or add --force to replace it")
 

@@ -149,7 +149,7 @@ def _privacy(run: Path, info: Mapping[str, Any], exported: Exported) -> list[str
             f"clipping at {config['dp-clip']:g})."
         )
     if config.get("secure-aggregation"):
-        lines.append("- Secure aggregation: on. The server saw only sums over the sites.")
+        lines.append("- Secure aggregation: on. Of weights and figures the server saw only sums over the sites; of each site, how many images of each class it has.")
     else:
         lines.append("- Secure aggregation: off. The server saw each site's weights and counts.")
     if config.get("min-site-examples"):

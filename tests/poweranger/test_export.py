@@ -108,6 +108,8 @@ def test_mistakes_are_refused_before_tensorflow_is_loaded(run: Run, tmp_path: Pa
         attempt(form="onnx")
     with pytest.raises(UserError, match="No such file"):
         attempt(out=tmp_path / "nowhere" / "model")
+    with pytest.raises(UserError, match="is a folder"):
+        export.export(run.name, None, "keras", tmp_path, results=run.path.parents[1], force=True)
     (tmp_path / "model.md").write_text("precious")
     with pytest.raises(UserError, match="--force"):
         attempt()
@@ -141,4 +143,4 @@ def test_the_card_tells_what_protected_the_sites(run: Run, tmp_path: Path) -> No
                                       "min-available-clients": 3, "min-fit-clients": 3, "min-evaluate-clients": 3, "min-site-examples": 50})
     text = card(protected)
     assert "epsilon 2.5 at delta 1e-05 after round 1 (noise multiplier 0.8, clipping at 1)" in text
-    assert "Secure aggregation: on" in text and "fewer than 50 training images" in text
+    assert "Secure aggregation: on" in text and "of each site, how many images of each class" in text and "fewer than 50 training images" in text
