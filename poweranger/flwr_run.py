@@ -67,7 +67,10 @@ def _prepare_run(parameters: Mapping[str, Any]) -> None:
     given = run_config.from_environment(os.environ)
     values = run_config.resolve(run_config.from_pyproject(root / "pyproject.toml"), given, overrides)
     if not _is_local(parameters.get("superlink")):
-        return  # a federation of its own: its server has its own folder, and nothing of this machine goes there
+        # A federation of its own: its server has its own folder, and nothing of this machine goes there, not even the
+        # note of a local run that was killed, or is still watched.
+        (root / origin.NOTE).unlink(missing_ok=True)
+        return
     choose_superlink()
     os.environ.update(QUIET | {NO_INSTALLATION: "1"})
     overridden = {run_config.BY_NAME[name].environment for name in overrides}

@@ -201,3 +201,7 @@ def test_only_a_local_superlink_learns_the_callers_folder(name: str | None, loca
         '[superlink]\ndefault = "hospital"\n[superlink.local]\naddress = ":local:"\n[superlink.hospital]\naddress = "fl.example.org:443"\n'
     )
     assert flwr_run._is_local(name) is local
+    if not local:
+        (tmp_path / "pyproject.origin.toml").write_text("")  # of a local run that was killed
+        flwr_run._prepare_run({"app": str(tmp_path), "superlink": name})
+        assert not (tmp_path / "pyproject.origin.toml").exists()
