@@ -162,7 +162,7 @@ def _site_config(options: argparse.Namespace) -> dict[str, Any]:
     values = resolve(from_pyproject(options.project / "pyproject.toml"), from_environment(os.environ), flags)
     if values["strict-data"] and not options.data_dir:
         raise UserError("strict-data = true, but there are no data: set DATA_DIR or give --data-dir")
-    if values["strict-data"] and not Path(options.data_dir).exists():
+    if values["strict-data"] and not os.path.exists(options.data_dir):
         raise UserError(f"DATA_DIR {options.data_dir} does not exist: correct it, or set strict-data = false")
     return {name: values[name] for name in SITE_KEYS}
 
