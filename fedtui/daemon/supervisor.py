@@ -102,7 +102,8 @@ class Supervisor:
         server = self.table.get(SERVER)
         if server is None or not server.live:
             return {}
-        ours = {name: math.inf if process.live else process.record.ended for name, process in self.table.items()}
+        active = self.active
+        ours = {name: math.inf if name in active else process.record.ended for name, process in self.table.items()}
         return remote.clients(progress.progress_file(self.project.results), server.record.started, ours)
 
     def shown(self) -> list[dict[str, Any]]:
@@ -172,7 +173,7 @@ class Supervisor:
             async with process.lock:
                 if not process.live:
                     self._restarts.cancel(process)
-                    process.record.restarts = 0
+                    process.record.restarts, process.record.options = 0, {}  # a made-up client may take a name that the roster had
                     self._start_client(process, force)
         return notes
 
@@ -289,7 +290,11 @@ class Supervisor:
             return
         self.project.keys.check_clients([process.record.name])
         roster = self.project.roster()
-        client = next((client for client in roster.clients if client.name == process.record.name), Client(process.record.name))
+        client = next((client for client in roster.clients if client.name == process.record.name), None)
+        if client is None and process.record.options.get("in_roster"):  # its images would be made up now
+            raise Refused(f"{process.record.name} is no longer in the roster: `fedtui client add {process.record.name}` adds it again")
+        process.record.options = {"in_roster": client is not None}
+        client = client or Client(process.record.name)
         placed = self._place(client, roster)
         process.record.via, process.record.via_reason, process.record.gpu = placed.via, placed.reason, placed.gpu
         extra = federation(self.project, roster) | {"DATA_DIR": ""} | placed.environment | client.env  # what the roster says counts

@@ -112,7 +112,16 @@ def test_a_client_that_fails_at_once_is_tried_again_ever_later_until_it_is_stopp
     assert house.ask("GET", "/v1/processes/C1/failure").status_code == 404
     house.cast()
     house.post("/v1/up")
-    assert house.reach("running", "C1")["C1"]["restarts"] == 0
+    running = house.reach("running", "C1", "C2")
+    assert running["C1"]["restarts"] == 0
+
+    file = house.root / "pyproject.toml"
+    file.write_text(file.read_text().replace("[tool.fedtui.clients.C2]\n", ""))
+    os.kill(running["C2"]["pid"], signal.SIGKILL)
+    assert "C2 is no longer in the roster" in house.reach("failed", "C2")["C2"]["cause"]
+    assert "fedtui client add C2" in house.refused("/v1/processes/C2/start", 409)
+    house.post("/v1/up", clients=2)
+    house.reach("running", "C2")  # on made-up images, which was said
 
 
 def test_a_wrong_configuration_is_not_tried_again(house: House) -> None:
