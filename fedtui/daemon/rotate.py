@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +37,11 @@ class Rotation:
     def copy(self) -> None:
         """Copy what there is. Takes its time: not for the event loop's thread."""
         try:
-            self._append(self.log.stat().st_size)
+            size = self.log.stat().st_size
+            disk = shutil.disk_usage(self.log.parent)
+            if disk.total and disk.free < 2 * (size - self._copied):  # trying would fill it again and again, and runs write there, too
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log))
+            self._append(size)
         except BaseException:
             self.discard()
             raise

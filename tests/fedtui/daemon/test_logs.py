@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,10 +122,14 @@ def test_rotation(tmp_path: Path, before: bytes, rotated: bytes | None, left: by
         assert log.with_name("C1.log.1").read_bytes() == rotated and log.with_name("C1.log.2").read_bytes() == b"older"
 
 
-def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "C1.log"
     log.write_bytes(b"line\n" * 400_000)
     log.with_name(".C1.log.rotating").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space"):
         Rotation(log, 3).copy()
     assert log.stat().st_size == 2_000_000 and list(tmp_path.iterdir()) == [log]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 30, free=3_000_000))
+    with pytest.raises(OSError, match="No space"):  # it would take most of what a run may need
+        Rotation(log, 3).copy()
+    assert list(tmp_path.iterdir()) == [log]
