@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -120,18 +120,6 @@ class DaemonClient:
     def shutdown(self, *, stop: bool = False) -> dict[str, Any]:
         """End the daemon; it refuses while processes run unless they shall `stop`, too."""
         return self._ask("POST", "/v1/shutdown", {"stop": stop})
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What happens, as it happens, until the daemon ends."""
-        self.ensure_daemon()
-        connection = _Connection(self.project.socket, None)
-        try:
-            connection.request("GET", "/v1/events")
-            response = connection.getresponse()
-            while line := response.readline():
-                yield json.loads(line)
-        finally:
-            connection.close()
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         timeout = ANSWER_S if method == "GET" else None  # an action takes as long as processes take to end
