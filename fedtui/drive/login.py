@@ -8,9 +8,7 @@ from __future__ import annotations
 import hmac
 import http.server
 import json
-import os
 import queue
-import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -23,6 +21,7 @@ from google_auth_oauthlib.flow import InstalledAppFlow
 from oauthlib.oauth2 import OAuth2Error
 
 from fedtui.drive.errors import UploadFailed
+from fedtui.web.address import tunnel
 from poweranger.errors import UserError
 
 SCOPE = "https://www.googleapis.com/auth/drive.file"  # files that this program made, and no others
@@ -81,7 +80,7 @@ def log_in(client: Mapping[str, str], say: Callable[[str], object], wait_s: floa
     with _Listener() as listener:
         flow.redirect_uri = f"http://127.0.0.1:{listener.port}/"
         address, listener.state = flow.authorization_url(access_type="offline", prompt="consent")
-        say(f"If your browser runs on another machine, first run there: {forward_line(listener.port)}")
+        say(f"If your browser runs on another machine, first run there: {tunnel('127.0.0.1', listener.port)}")
         say("Open this address in the browser, choose the account, and allow it:")
         say(address)
         say(f"Waiting for {wait_s / 60:.0f} minutes; Ctrl+C ends it.")
@@ -95,16 +94,6 @@ def log_in(client: Mapping[str, str], say: Callable[[str], object], wait_s: floa
     if not token.get("refresh_token"):
         raise UploadFailed("Google gave a permission for one hour only: the OAuth client has to be of the type 'Desktop app'")
     return str(token["refresh_token"])
-
-
-def forward_line(port: int) -> str:
-    """The command that brings this machine's `port` to the machine where the user sits.
-
-    `SSH_CONNECTION` (client's address and port, server's address and port) tells by which address it was reached.
-    """
-    parts = os.environ.get("SSH_CONNECTION", "").split()
-    host, ssh_port = (parts[2], parts[3]) if len(parts) == 4 else (socket.gethostname(), "22")
-    return f"ssh -N -L {port}:127.0.0.1:{port} {f'-p {ssh_port} ' if ssh_port != '22' else ''}{os.environ.get('USER', 'USER')}@{host}"
 
 
 class _Listener:

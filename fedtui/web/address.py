@@ -56,7 +56,14 @@ def spell(host: str) -> str:
 
 
 def tunnel(host: str, port: int) -> str:
-    """The command that, on another machine, makes the port of a loopback address here one there."""
+    """The command that, on another machine, makes the port of a loopback address here one there.
+
+    `SSH_CONNECTION` (client's address and port, server's address and port) tells by which address this one was reached.
+    """
     _, _, here, ssh_port = (os.environ.get("SSH_CONNECTION", "").split() + [""] * 4)[:4]
     other_port = f"-p {ssh_port} " if ssh_port not in ("", "22") else ""
-    return f"ssh -N {other_port}-L {port}:{spell(host)}:{port} {shlex.quote(f'{getpass.getuser()}@{here or socket.gethostname()}')}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for the user's number
+        user = "USER"
+    return f"ssh -N {other_port}-L {port}:{spell(host)}:{port} {shlex.quote(f'{user}@{here or socket.gethostname()}')}"

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from fedtui.drive.errors import UploadFailed
-from fedtui.drive.login import forward_line, log_in, read_client
+from fedtui.drive.login import log_in, read_client
 from poweranger.errors import UserError
 from tests.fedtui.drive.fake import FakeDrive
 
@@ -67,15 +67,6 @@ class TestLogin:
     def test_nobody_waits_for_ever(self, fake: FakeDrive) -> None:
         with pytest.raises(UploadFailed, match="nobody allowed it"):
             log_in(fake.secret["installed"], lambda _: None, wait_s=0.1)
-
-    def test_the_ssh_line_names_the_machine_as_the_user_reached_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("USER", "me")
-        monkeypatch.setenv("SSH_CONNECTION", "198.51.100.9 50112 192.0.2.7 2222")
-        assert forward_line(4100) == "ssh -N -L 4100:127.0.0.1:4100 -p 2222 me@192.0.2.7"
-        monkeypatch.setenv("SSH_CONNECTION", "198.51.100.9 50112 192.0.2.7 22")
-        assert forward_line(4100) == "ssh -N -L 4100:127.0.0.1:4100 me@192.0.2.7"
-        monkeypatch.delenv("SSH_CONNECTION")
-        assert forward_line(4100).startswith("ssh -N -L 4100:127.0.0.1:4100 me@")
 
 
 class TestClientSecret:

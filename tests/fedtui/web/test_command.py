@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedtui.web.address import tunnel
 from tests.fedtui.conftest import REPOSITORY, Fedtui
 from tests.fedtui.web.conftest import Page, Served
 
@@ -103,6 +105,18 @@ def test_the_tunnel_goes_where_this_session_came_from(alone: Fedtui) -> None:
     done = alone("web", "--host", "0.0.0.0", SSH_CONNECTION="198.51.100.4 50000 192.0.2.7 2222")
     assert "ssh -N -p 2222 -L 5000:127.0.0.1:5000" in done.err
     assert "@192.0.2.7" in done.err
+
+
+def test_the_tunnel_names_the_machine_as_the_user_reached_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "me")
+    monkeypatch.setenv("SSH_CONNECTION", "198.51.100.9 50112 192.0.2.7 22")
+    assert tunnel("127.0.0.1", 4100) == "ssh -N -L 4100:127.0.0.1:4100 me@192.0.2.7"
+    monkeypatch.delenv("SSH_CONNECTION")
+    assert tunnel("::1", 4100) == f"ssh -N -L 4100:[::1]:4100 me@{socket.gethostname()}"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # as in a container that has no name for it
+    assert tunnel("127.0.0.1", 4100).endswith(f" USER@{socket.gethostname()}")
 
 
 def test_poweranger_says_how_it_is_started() -> None:
