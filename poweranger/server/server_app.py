@@ -26,7 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from poweranger.errors import UserError, run_program
 from poweranger.notify import notify
 from poweranger.origin import VIRTUAL_CLIENT_WAIT, caller_environment, project_root, submitted_locally
-from poweranger.results import Run
+from poweranger.results import Run, read_info
 from poweranger.run_config import check_all, from_environment, from_pyproject, parse_overrides, resolve
 from poweranger.server.conduct import conduct, log
 from poweranger.server.exchange import Stopped
@@ -59,12 +59,9 @@ def main() -> int:
     if options.client_keys and not options.certfile:
         raise UserError("--client-keys without TLS would let anyone on the network listen and pose as a client: give --certfile and --keyfile, too")
     if options.resume:
-        run = Run.resume(root / "results", options.resume)
-        config = resolve(check_all(run.info["config"], f"{run.path / 'run.toml'} [config]"), typed)
-        run.update(config=config)
+        config = resolve(_ran_with(root / "results", options.resume), typed)
     else:
         config = resolve(from_pyproject(root / "pyproject.toml"), from_environment(os.environ), typed)
-        run = None
     _quiet_flower(config)
     stop, caught = threading.Event(), []
     link = Link(options.host, options.port, certfile=options.certfile, keyfile=options.keyfile, client_keys=options.client_keys, log=log)
@@ -78,7 +75,11 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, end)
-        run = run or Run.create(root / "results", options.run_name, config)
+        if options.resume:  # not before the port is open: a start that is refused leaves the run as it was
+            run = Run.resume(root / "results", options.resume)
+            run.update(config=config)
+        else:
+            run = Run.create(root / "results", options.run_name, config)
         if not options.certfile and options.host not in ("127.0.0.1", "::1", "localhost"):
             log(f"WARNING: {options.host}:{link.port} is open to the network without TLS: weights and counts can be read and "
                 "changed on the way. Use --certfile, --keyfile and --client-keys, or --host 127.0.0.1.")
@@ -94,6 +95,12 @@ def main() -> int:
             notify(STOPPING=1)
     log(f"run {run.name} finished: {run.path}")
     return 0
+
+
+def _ran_with(results: Path, name: str) -> dict[str, Any]:
+    """The configuration of a run to go on with; empty when there is no such run, which `Run.resume` will say."""
+    path = results / "runs" / Path(name).name / "run.toml"
+    return dict(check_all(read_info(path.parent).get("config", {}), f"{path} [config]")) if path.is_file() else {}
 
 
 def _app_for_stock_nodes(root: Path) -> Fab | None:

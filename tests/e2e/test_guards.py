@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from poweranger.results import Run
+from poweranger.run_config import resolve
 from tests.e2e.conftest import Federation
 
 Rows = Callable[[Path], list[dict[str, str]]]
@@ -184,11 +186,17 @@ def test_a_wrong_configuration_is_exit_code_2_before_anything_starts(federation:
 
 
 def test_a_port_in_use_is_exit_code_4_and_names_the_holder(federation: Federation) -> None:
+    done = Run.create(federation.root / "results", "done", resolve())
+    done.update(federation={})
+    done.save_snapshot(0, [np.zeros(2)])
+    done.close("finished")
+    before = (done.path / "run.toml").read_bytes()
     first = federation.server("num-server-rounds=1")
     federation.address()
-    second = federation.spawn("second", "-m", "poweranger.server.server_app", "--port", federation.port)
+    second = federation.spawn("second", "-m", "poweranger.server.server_app", "--port", federation.port, "--resume", done.name)
     assert second.wait(60) == 4
     assert f"port {federation.port} is in use by process {first.pid}" in federation.log("second")
+    assert (done.path / "run.toml").read_bytes() == before, "the run that was to go on is as it was"
 
 
 def test_keys_without_tls_are_refused(federation: Federation) -> None:
