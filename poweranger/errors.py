@@ -1,6 +1,8 @@
 """Errors a user can cause. Each is one sentence; every program catches them at one place."""
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -30,13 +32,28 @@ class PortInUse(UserError):
 
 
 def run_program(name: str, main: Callable[[], int]) -> None:
-    """Run `main` and exit with its code; a `UserError` becomes one sentence on stderr and its exit code."""
+    """Run `main` and exit with its code; a `UserError` becomes one sentence on stderr and its exit code.
+
+    The sentence may quote a file, a key or a name: what a terminal would act on is written as an escape.
+    """
     try:
         code = main()
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: {''.join(char if char.isprintable() else ascii(char)[1:-1] for char in str(error))}", file=sys.stderr, flush=True)
         code = error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr, flush=True)
         code = 130
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails once more as it ends
+        code = 1
     sys.exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether whoever was to read stdout has gone, as `| head` does."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors are told always
+    return bool(poll.poll(0))
