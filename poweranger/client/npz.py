@@ -114,5 +114,5 @@ class Npz:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, RuntimeError) as error:  # the last: it is encrypted
             raise UserError(f"{self.path} cannot be read as an .npz file: {error}") from None

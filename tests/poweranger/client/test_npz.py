@@ -1,6 +1,7 @@
 """MedMNIST-style files: their own splits, both shapes of labels, and a sentence for every other kind."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,11 @@ def test_npz_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             load(tmp_path / "a.npz")
     data = (tmp_path / "a.npz").read_bytes()
-    for damaged in (b"", data[: len(data) // 2], b"no zip file"):
+    encrypted = bytearray(data)
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(header), data):
+            encrypted[found.start() + flags] |= 1
+    for damaged in (b"", data[: len(data) // 2], b"no zip file", bytes(encrypted)):
         (tmp_path / "a.npz").write_bytes(damaged)
         with pytest.raises(UserError, match="cannot be read as an .npz"):
             load(tmp_path / "a.npz")
