@@ -23,6 +23,7 @@ from flwr.clientapp import ClientApp
 
 from poweranger.client import training
 from poweranger.client.data_loader import Images, SiteData, load_site
+from poweranger.client.folder import shown, walk
 from poweranger.client.task import SITE_KEYS, Task, checked, read_channels, read_classes, read_task
 from poweranger.counts import encode
 from poweranger.errors import UserError
@@ -134,8 +135,8 @@ def _stamp(data_dir: str | None) -> tuple[int, int]:
     if data_dir is None:
         return 0, 0
     changes = []
-    for path in (data_dir, *(entry[0] for entry in os.walk(data_dir))):
-        with contextlib.suppress(FileNotFoundError):  # it is not there, or gone while we look
+    for path in (data_dir, *(root for root, *_ in walk(data_dir))):
+        with contextlib.suppress(OSError):  # it is not there, or gone while we look, or not ours to see
             changes.append(os.stat(path).st_mtime_ns)
     return len(changes), max(changes, default=0)
 
@@ -220,7 +221,7 @@ def initial(message: Message, context: Context) -> Message:
 @app.query("refuse")
 def refuse(message: Message, context: Context) -> Message:
     """The server's reason for not taking this site, said where the site's people read it."""
-    reason = str(message.content.config_records[CONFIG].get("reason", "no reason given"))
+    reason = shown(str(message.content.config_records[CONFIG].get("reason", "no reason given")))
     _say(_client_id(context), f"REFUSED: the server does not take this site: {reason}")
     notify(STATUS=f"refused by the server: {reason}")
     return Message(metric_reply({}), reply_to=message)

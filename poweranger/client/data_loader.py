@@ -142,7 +142,7 @@ def load_site(data_dir: str | None, *, client_id: str, image_size: int, channels
 def load_npz_split(path: str, name: str, image_size: int, channels: int) -> Images:
     """One split (`train`, `val` or `test`) of an `.npz`, in memory; `channels` 0 keeps the file's own.
 
-    Training never reads `test`: this is for benchmarks.
+    Training never reads `test`: this is for `evaluate` and for benchmarks.
     """
     file = Npz(path)
     y = file.labels(name)

@@ -47,7 +47,7 @@ def scan(data_dir: str, log: Callable[[str], None]) -> Folder:
     entries = sorted(os.listdir(data_dir))
     tops = [name for name in entries if os.path.isdir(os.path.join(data_dir, name)) and not name.startswith(".")]
     if not tops:
-        raise UserError(f"{data_dir} has no class folders: put the images of each class in a folder of its own")
+        raise UserError(f"{shown(data_dir)} has no class folders: put the images of each class in a folder of its own")
     hidden = [name for name in entries if name.startswith(".")]
     beside = len(entries) - len(tops) - len(hidden)
     found: list[tuple[str, str]] = []  # class name, path
@@ -56,7 +56,7 @@ def scan(data_dir: str, log: Callable[[str], None]) -> Folder:
     for top in tops:
         name = unicodedata.normalize("NFC", top)  # one class whatever system wrote the folder
         if not name.isprintable():
-            raise UserError(f"{data_dir}: the class folder {top!a} has unprintable characters in its name: rename it")
+            raise UserError(f"{shown(data_dir)}: the class folder {top!a} has unprintable characters in its name: rename it")
         before = len(found)
         found += [(name, path) for path in files_below(os.path.join(data_dir, top), hidden, unreadable)]
         if len(found) == before:
@@ -88,25 +88,30 @@ def report_unreadable(unreadable: list[tuple[str, str]], log: Callable[[str], No
 
 
 def shown(name: str) -> str:
-    """A file's name for a line of the log: control characters and undecodable bytes escaped."""
+    """A file's name, or another text from outside, for a line of the log: control characters and undecodable bytes escaped."""
     return name if name.isprintable() else ascii(name)
 
 
 def files_below(top: str, hidden: list[str], unreadable: list[tuple[str, str]]) -> Iterator[str]:
     """All files below `top`, sorted, each folder once; names left out because hidden, and folders that cannot be listed, are added."""
-    seen: set[str] = set()
-
     def failed(error: OSError) -> None:
         unreadable.append((str(error.filename), error.strerror or "cannot be listed"))
 
-    for root, folders, files in os.walk(top, onerror=failed, followlinks=True):
+    for root, folders, files in walk(top, failed):
+        hidden += [name for name in folders + files if name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(root, name) for name in sorted(files) if not name.startswith("."))
+
+
+def walk(top: str, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links, and comes to each folder once, so that a loop of links ends."""
+    seen: set[str] = set()
+    for root, folders, files in os.walk(top, onerror=onerror, followlinks=True):
         if os.path.realpath(root) in seen:
             folders.clear()
             continue
         seen.add(os.path.realpath(root))
-        hidden += [name for name in folders + files if name.startswith(".")]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(root, name) for name in sorted(files) if not name.startswith("."))
+        yield root, folders, files
 
 
 def _try_inspect(path: str) -> tuple[bytes, bool] | str:

@@ -226,6 +226,12 @@ def test_images_are_loaded_once_and_again_when_a_new_run_finds_the_folder_change
     assert len(loads) == 2
     assert site.num_train + site.num_validation == 61
 
+    elsewhere = (cells / "RBC").rename(cells.parent / "RBC")  # as on a share: the class folder is a link
+    (cells / "RBC").symlink_to(elsewhere)
+    describe(context)
+    (elsewhere / "new.png").unlink()
+    assert sum(describe(context).train_counts + describe(context).validation_counts) == 60
+
 
 def test_virtual_clients_share_one_folder_out(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_DIR", str(cells))
@@ -245,6 +251,8 @@ def test_few_sites_stay_in_memory() -> None:
 def test_a_refusal_is_said_loudly(capsys: pytest.CaptureFixture[str]) -> None:
     reply = send(REFUSE, node(), reason="C1 has the class 'x', which the federation does not have")
     assert "the server does not take this site: C1 has the class 'x'" in capsys.readouterr().out
+    send(REFUSE, node(), reason="\x1b]0;owned\x07\nC1 all is well")
+    assert capsys.readouterr().out.endswith("'\\x1b]0;owned\\x07\\nC1 all is well'\n")  # the server writes no line and no escape sequence
     assert not reply.array_records
 
 
@@ -278,6 +286,7 @@ def test_what_the_server_says_is_checked(change: dict[str, Any], sentence: str) 
 def test_strict_data_is_the_site_s_own_word() -> None:
     with pytest.raises(UserError, match="DATA_DIR"):
         describe(node(**{"strict-data": True}))
+    assert describe(node(**{"data-dir": f"{__file__}/x"}), **{"synthetic-examples": 12}).synthetic_reason == "DATA_DIR does not exist"
 
 
 def test_a_process_starts_light_and_preload_makes_it_ready() -> None:

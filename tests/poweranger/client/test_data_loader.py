@@ -272,6 +272,10 @@ def test_a_folder_without_two_classes_of_images_fails(tmp_path: Path, strict: bo
     data.mkdir()
     with pytest.raises(UserError, match="has no class folders"):
         load(data, strict=strict)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xe4ser\x1b"))
+    odd.mkdir()
+    with pytest.raises(UserError, match=r"gr\\udce4ser\\x1b' has no class folders"):  # else no log in UTF-8 could hold it
+        load(odd, strict=strict)
     for name in ("healthy", "ill"):
         (data / name).mkdir()
         (data / name / "notes.txt").write_text("not an image")
