@@ -25,8 +25,9 @@ def take_over(project: Project, roster: Roster, add: Callable[[Record], Process]
     for process in processes.values():
         if process.live and same_boot:
             process.adopt()
-        elif process.live:
-            process.become(State.FAILED, wanted=False, cause="the machine was restarted while it ran")
+        elif not same_boot and process.record.state in (*state.LIVE, State.BACKOFF, State.HELD):
+            did = "ran" if process.live else "waited"
+            process.become(State.FAILED, wanted=False, waits_for="", reason="", cause=f"the machine was restarted while it {did}")
     _find_lost(project, add, processes, told)
     server = processes.get(SERVER)
     if server and server.record.state is State.STARTING:  # it may have said READY=1 when nobody listened

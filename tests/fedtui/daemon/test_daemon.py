@@ -99,6 +99,18 @@ def test_processes_are_found_again_when_the_state_file_is_lost(house: House) -> 
     assert house.alive() == set()
 
 
+def test_after_a_restart_of_the_machine_nothing_starts_by_itself(house: House) -> None:
+    house.daemons[0].terminate()
+    house.daemons[0].wait()
+    records = [{"name": name, "role": "client", "state": state, "wanted": True, "waits_for": waits_for, "pid": 1 << 21, "start": 1}
+               for name, state, waits_for in (("C1", "running", ""), ("C2", "backoff", ""), ("C3", "held", "memory"))]  # fmt: skip
+    house.project.processes_file.write_text(json.dumps({"boot": "another", "processes": records}))
+    house.open()
+    for name, process in house.ps().items():
+        if name != "server":
+            assert process["state"] == "failed" and "the machine was restarted" in process["cause"], name
+
+
 def test_a_recycled_pid_is_left_alone(house: House) -> None:
     house.post("/v1/up")
     house.reach("running", "C1")
