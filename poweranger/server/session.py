@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from poweranger.notify import notify
 from poweranger.privacy.protection import Protection
-from poweranger.results import Row, Run
+from poweranger.results import EVAL, FIT, Row, Run
 from poweranger.server.best import Best
 from poweranger.server.exchange import Exchange
 from poweranger.server.federation import Federation
@@ -32,6 +33,22 @@ class Session:
     events: EventFiles | None = None
     absent: list[str] = field(default_factory=list)  # classes without validation images in the last round
     last: dict[str, Any] = field(default_factory=dict)  # figures of the last complete round, and the seconds left then
+    unsaved: Callable[[], None] | None = None  # writes the files of the last round that is over
+
+    def save(self) -> None:
+        """Write the files of the last round that is over, and say how it went; nothing when that is done."""
+        if save := self.unsaved:
+            self.unsaved = None
+            save()
+
+    def report(self, phase: str, number: int, **values: Any) -> None:
+        """Tell whoever watches: `progress.json`, and the supervisor's status line."""
+        rounds, connected = self.config["num-server-rounds"], [site.client_id for site in self.sites.sites()]
+        self.run.progress({
+            "phase": phase, "round": number, "rounds": rounds, "connected": connected, "nodes": self.sites.nodes(), **self.last, **values,
+        })
+        doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
+        notify(STATUS=f"round {number} of {rounds}, {doing}")
 
 
 @dataclass

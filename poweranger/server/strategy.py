@@ -16,16 +16,13 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from poweranger.errors import RunFailed
 from poweranger.messages import ARRAYS, METRICS, NUM_EXAMPLES, pack, unpack
-from poweranger.notify import notify
 from poweranger.results import EVAL, FIT
-from poweranger.run_config import KEYS, answers_needed
-from poweranger.server.exchange import Answer
-from poweranger.server.figures import PER_SITE, absent, apart, class_rows, confusion_rows, evaluation_metrics, merge
-from poweranger.server.gather import Gathered, gather_each, gather_sum
+from poweranger.run_config import answers_needed
+from poweranger.server.figures import absent, apart, class_rows, confusion_rows, evaluation_metrics, merge
 from poweranger.server.model import split_flat
-from poweranger.server.replies import Figures
+from poweranger.server.phase import ask, draw, fill
 from poweranger.server.session import Round, Session
-from poweranger.server.utils import learning_rate, sample, spell_seconds, weighted_means
+from poweranger.server.utils import spell_seconds, weighted_means
 
 PLAIN = ("round", "client_id", "num_examples", "seconds", "clipped")  # columns that are no metric of the model
 
@@ -56,7 +53,6 @@ class Saveable(Strategy):
         everyone = {"fraction_train": 1.0, "fraction_evaluate": 1.0, "min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
         super().__init__(**everyone, **arguments)  # type: ignore[call-arg]
         self.session = session
-        self._unsaved: Callable[[], None] | None = None
 
     def state(self) -> dict[str, np.ndarray]:
         """What a resumed run needs besides the weights: arrays under the names in `KEEPS`, or none yet."""
@@ -88,7 +84,7 @@ class Saveable(Strategy):
         try:
             self.rounds(result, num_rounds, timeout, train_config or ConfigRecord(), evaluate_config or ConfigRecord(), evaluate_fn)
         finally:
-            self.save()
+            self.session.save()
         return result
 
     def rounds(
@@ -115,7 +111,7 @@ class Saveable(Strategy):
                 result.evaluate_metrics_serverapp[number] = central
             self.commit(current, fitted, rounds, begin)
             if number < rounds and (reason := self.why_stop(number)):
-                self.save()
+                self.session.save()
                 self.session.log(f"the run stops early after round {number} of {rounds}: {reason}")
                 self.session.run.update(stopped_early=True, reason=f"stopped early: {reason}")
                 break
@@ -139,13 +135,13 @@ class Saveable(Strategy):
     def fit(self, current: Round, arrays: ArrayRecord, config: ConfigRecord, timeout: float) -> ArrayRecord | None:
         """Train on a sample of the clients; the new global weights, or None when no answer was usable."""
         protection = self.session.protection
-        names = self.draw(current.number, FIT)
+        names = draw(self.session, current.number, FIT)
         if reason := protection.charge(sorted(names.values())):
             current.failure = reason
             return None
-        self.fill(config, current.number)
+        fill(self.session, config, current.number)
         messages = self.configure_train(current.number, arrays, config, cast(Grid, Sampled(list(names)))) if names else []
-        gathered = self.ask(current, list(messages), names, FIT, timeout)
+        gathered = ask(self.session, current, list(messages), names, FIT, timeout)
         good = [answer for answer in gathered.answers if answer.outcome == "ok"]
         current.fitted = f"{len(good)}/{len(gathered.answers)}"
         needed = answers_needed(self.session.config)
@@ -183,10 +179,10 @@ class Saveable(Strategy):
         """Evaluate on a sample of the clients; the figures over all of them."""
         if not self.session.config["fraction-evaluate"]:
             return {}
-        names = self.draw(current.number, EVAL)
-        self.fill(config, current.number)
+        names = draw(self.session, current.number, EVAL)
+        fill(self.session, config, current.number)
         messages = self.configure_evaluate(current.number, arrays, config, cast(Grid, Sampled(list(names))))
-        gathered = self.ask(current, list(messages), names, EVAL, timeout)
+        gathered = ask(self.session, current, list(messages), names, EVAL, timeout)
         figures = gathered.figures
         if not figures:
             self.session.log(f"round {current.number}: {gathered.failure or 'no usable evaluation'}: participation.csv names the reasons")
@@ -207,85 +203,6 @@ class Saveable(Strategy):
         current.add("eval_metrics", **{"loss": None, **found})
         return found
 
-    def draw(self, number: int, phase: str) -> dict[int, str]:
-        """Sample the clients of a phase, once enough are there; client id by node."""
-        config, sites = self.session.config, self.session.sites
-        minimum = config["min-fit-clients"] if phase == FIT else config["min-evaluate-clients"]
-        needed = max(minimum, config["min-available-clients"]) if phase == FIT else minimum
-        sites.update()
-        if len(sites.free()) < needed:
-            self.save()
-            self.report("waiting", number - 1)
-        sites.wait_for(needed)
-        fraction = config["fraction-fit"] if phase == FIT else config["fraction-evaluate"]
-        free = sites.free()
-        if phase == FIT and (drawn := self.session.protection.draw(list(free))) is not None:
-            return {free[name]: name for name in drawn}
-        return {free[name]: name for name in sample(list(free), fraction, minimum, config["seed"], number, phase)}
-
-    def fill(self, config: ConfigRecord, number: int) -> None:
-        """Put what every client needs to know into the message's configuration."""
-        session = self.session
-        for key in KEYS:
-            if key.reader == "clients":
-                config[key.name] = session.config[key.name]
-        if session.config["strategy"] != "fedprox":
-            config["proximal-mu"] = 0.0
-        federation = session.federation
-        config["run"], config["num-server-rounds"] = session.run.name, session.config["num-server-rounds"]
-        config["learning-rate"] = learning_rate(number, session.config)
-        config["classes"], config["class-counts"] = federation.classes, federation.class_counts
-        config["channels"], config["image-size"] = federation.channels, federation.image_size
-        config["mean"], config["std"] = federation.mean, federation.std
-
-    def ask(
-        self, current: Round, messages: list[Message], names: Mapping[int, str], phase: str, timeout: float
-    ) -> Gathered:
-        """Send, collect, guard and record one phase."""
-        session, number = self.session, current.number
-        sampled = sorted(names.values())
-        for message in messages:
-            message.metadata.group_id = str(number)
-            message.metadata.ttl = max(message.metadata.ttl, timeout + 3600)  # Flower's 12 h may be less than the deadline
-
-        def send(wanted: list[Message], step: str) -> list[Answer]:
-            def on_answer(so_far: list[Answer]) -> None:
-                self.save()  # of the round before, while the clients work
-                if not step:
-                    self.report(phase, number, sampled=sampled, replied=sorted(answer.client_id for answer in so_far))
-
-            return session.exchange.ask(
-                wanted, names, f"round {number} {phase} {step}".rstrip(), deadline=timeout, grace=session.config["round-grace"], on_answer=on_answer,
-            )
-
-        classes, size = len(session.federation.classes), sum(int(np.prod(shape)) for shape in session.shapes)
-        if session.protection.secure:
-            gathered = gather_sum(
-                messages, send, names, f"{session.run.name} {number} {phase}", classes, size,
-                threshold=session.config["secagg-threshold"], uniform=session.protection.private,
-            )
-        else:
-            gathered = gather_each(messages, send, classes, size)
-        for answer in gathered.answers:
-            self.record(current, phase, answer, gathered.figures.get(answer.client_id))
-        return gathered
-
-    def record(self, current: Round, phase: str, answer: Answer, figures: Figures | None) -> None:
-        """Note one client's part in a phase in the tables and, when it went wrong, in the log."""
-        seconds = round(answer.seconds, 3)
-        current.add("participation", phase=phase, client_id=answer.client_id, outcome=answer.outcome, seconds=seconds, reason=answer.reason)
-        if answer.outcome != "ok" or self.session.config["verbose"]:
-            detail = f": {answer.reason}" if answer.reason else ""
-            self.session.log(f"round {current.number} {phase}: {answer.client_id} {answer.outcome} after {spell_seconds(seconds)}{detail}")
-        if figures is None:
-            return
-        metrics: dict[str, Any] = dict(figures.metrics)
-        if phase == EVAL:
-            exact = evaluation_metrics(figures.counts, self.session.federation.classes)
-            metrics |= {name: exact[name] for name in PER_SITE if name in exact}
-            metrics = {"loss": metrics.pop("loss", None), **metrics}
-        current.add(f"{phase}_client_metrics", client_id=answer.client_id, num_examples=figures.num_examples, **metrics)
-
     def strip(self, reply: Message, examples: int) -> Message:
         """Only what the strategy aggregates: Flower's refuses replies whose metrics have different names."""
         arrays = reply.content.array_records[ARRAYS]
@@ -293,9 +210,9 @@ class Saveable(Strategy):
         return reply
 
     def commit(self, current: Round, arrays: ArrayRecord | None, rounds: int, begin: float) -> None:
-        """The round is over; `save` writes its files, at the latest when the next one's messages are out: the clients need not wait for the disk."""
-        self.save()
+        """The round is over; `Session.save` writes its files, at the latest when the next one's messages are out: the clients need not wait for the disk."""
         session, number = self.session, current.number
+        session.save()
         session.exchange.check()
         state, seconds = self.state(), time.monotonic() - current.start
         left = (time.monotonic() - begin) / (number - session.first_round + 1) * (rounds - number)
@@ -311,22 +228,4 @@ class Saveable(Strategy):
             parts += [f"about {spell_seconds(left)} left"] if number < rounds else []
             session.log(f"round {number}/{rounds}  " + "  ".join(parts))
 
-        self._unsaved = save
-
-    def save(self) -> None:
-        """Write the files of the last round that is over, and say how it went; nothing when that is done."""
-        if save := self._unsaved:
-            self._unsaved = None
-            save()
-
-    def report(self, phase: str, number: int, **values: Any) -> None:
-        """Tell whoever watches: `progress.json`, and the supervisor's status line."""
-        rounds = self.session.config["num-server-rounds"]
-        sites = self.session.sites
-        connected = [site.client_id for site in sites.sites()]
-        self.session.run.progress({
-            "phase": phase, "round": number, "rounds": rounds, "connected": connected, "nodes": sites.nodes(), **self.session.last, **values,
-        })
-        doing = {FIT: "training", EVAL: "evaluating"}.get(phase, phase)
-        notify(STATUS=f"round {number} of {rounds}, {doing}")
-
+        session.unsaved = save
