@@ -90,7 +90,7 @@ class Sites:
         self._asked = {asked: node for asked, node in self._asked.items() if node in nodes}
 
     def wait_for(self, count: int, *, settle: bool = False) -> None:
-        """Wait until `count` clients are free; with `settle` also until nobody is still describing itself.
+        """Wait until `count` clients are free; with `settle` also until nobody is still describing itself, for `round-deadline` seconds at most.
 
         Raises
         ------
@@ -101,11 +101,11 @@ class Sites:
         wait = self._config["client-wait"]
         while True:
             self.update()
-            free = self.free()
-            quiet = SETTLE if settle and count == 1 else 0.0
-            if len(free) >= count and not (settle and (self._asked or time.monotonic() - self._changed < quiet)):
+            free, now = self.free(), time.monotonic()
+            quiet = SETTLE if count == 1 else 0.0
+            settling = settle and now - start < self._config["round-deadline"] and (self._asked or now - self._changed < quiet)
+            if len(free) >= count and not settling:
                 return
-            now = time.monotonic()
             if wait and now - start > wait and len(free) < count:
                 raise TooFewClients(f"only {self._who(free, count)} within client-wait = {wait:g} s")
             if now - said > SAY_EVERY or said == start:
