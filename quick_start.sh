@@ -29,7 +29,7 @@ make_venv() {
     rm -rf .venv
     if command -v uv >/dev/null; then
         echo "Making .venv with uv" >&2
-        uv venv --quiet --python '>=3.11,<3.14' .venv || fail "uv found no Python from 3.11 to 3.13: install one, or name one by PYTHON=/path/to/python3"
+        uv venv --quiet --python "${PYTHON:->=3.11,<3.14}" .venv || fail "uv found no Python from 3.11 to 3.13: install one, or name one by PYTHON=/path/to/python3"
     else
         local python
         python=$(find_python) || fail "no Python from 3.11 to 3.13 was found: install one (for instance: apt install python3.11 python3.11-venv), or name one by PYTHON=/path/to/python3"
