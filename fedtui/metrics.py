@@ -71,8 +71,9 @@ def find_run(results: Path, name: str | None = None) -> Path:
     for run in runs:
         if run.name == name:
             return run
-    newest = ", ".join(run.name for run in runs[:3]) or "none yet"
-    raise UserError(f"there is no run {name or ''} in {results / 'runs'} (newest: {newest})")
+    if not runs:
+        raise UserError(f"there is no run in {results / 'runs'} yet: `fedtui up` starts one")
+    raise UserError(f"there is no run {name} in {results / 'runs'} (newest: {', '.join(run.name for run in runs[:3])})")
 
 
 def run_tables(run: Path) -> dict[str, Table]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,5 +31,5 @@ def init(
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     say(f"made {path}")
-    there = "" if path.parent == Path.cwd() else f"cd {folder}, then "
+    there = "" if path.parent == Path.cwd() else f"cd {shlex.quote(str(folder))}, then "
     say(f"next: {there}fedtui client add NAME --data-dir DIR, fedtui up --wait")

@@ -314,7 +314,7 @@ def test_a_damaged_run_hides_no_other(folder, content):
 
 
 def test_no_run_yet(folder):
-    with pytest.raises(UserError, match="none yet"):
+    with pytest.raises(UserError, match="`fedtui up` starts one"):
         find_run(folder)
 
 
