@@ -11,7 +11,6 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import uvicorn
@@ -26,6 +25,7 @@ from fedtui.daemon.notify import NotifySocket
 from fedtui.daemon.supervisor import Supervisor
 from fedtui.daemon.view import iso
 from fedtui.project import Project
+from fedtui.version import version
 from poweranger.errors import UserError
 from poweranger.notify import notify
 
@@ -65,7 +65,7 @@ async def _serve(project: Project, commands: Commands) -> None:
 
     def info() -> dict[str, Any]:
         return {
-            "daemon_pid": os.getpid(), "version": _version(), "project": str(project.root), "state_dir": str(project.state),
+            "daemon_pid": os.getpid(), "version": version(), "project": str(project.root), "state_dir": str(project.state),
             "socket": str(project.socket), "logs": str(project.logs), "started": started, "idle_exit_s": supervisor.last_roster.idle_exit_s,
             "attached": broadcast.attached, "client_host_pid": supervisor.host.pid, "notes": supervisor.notes.open,
         }
@@ -165,10 +165,3 @@ def _listen(project: Project) -> socket.socket:
     finally:
         os.umask(previous)
     return listener
-
-
-def _version() -> str:
-    try:
-        return version("federated-health")
-    except PackageNotFoundError:
-        return "not installed"
