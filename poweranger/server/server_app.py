@@ -54,10 +54,6 @@ def main() -> int:
     options = _parse()
     root = options.project.resolve()
     typed = parse_overrides(options.run_config)
-    if (options.certfile is None) != (options.keyfile is None):
-        raise UserError("--certfile and --keyfile belong together: give both or none")
-    if options.client_keys and not options.certfile:
-        raise UserError("--client-keys without TLS would let anyone on the network listen and pose as a client: give --certfile and --keyfile, too")
     if options.resume:
         config = resolve(_ran_with(root / "results", options.resume), typed)
     else:
@@ -124,6 +120,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--client-keys", type=Path, metavar="DIR", help="let only clients join whose public key lies there as NAME.pub")
     parser.add_argument("--project", type=Path, default=Path.cwd(), help="folder of pyproject.toml and results/ (default: the current one)")
     options = parser.parse_args()
+    if not options.project.is_dir():
+        raise UserError(f"--project {options.project} is no folder: give the one with pyproject.toml and results/")
     if not 0 <= options.port <= 65535:
         raise UserError(f"port {options.port} is none: give one from 1 to 65535 (--port or FLOWER_PORT)")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", options.run_name):

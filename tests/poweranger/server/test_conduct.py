@@ -11,12 +11,20 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from poweranger.errors import RunFailed
+from poweranger.errors import RunFailed, UserError
 from poweranger.messages import ARRAYS, CONFIG, Site, pack
 from poweranger.results import Run
 from poweranger.run_config import parse_overrides, resolve
+from poweranger.server import server_app
 from poweranger.server.conduct import conduct
 from poweranger.server.superlink import Link
+
+
+def test_a_mistyped_project_is_refused_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["server_app", "--port", "0", "--run-config", "client-wait=0.1", "--project", str(tmp_path / "typo")])
+    with pytest.raises(UserError, match=r"--project .*typo is no folder"):
+        server_app.main()
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_disk_that_is_gone_at_the_end_is_told_in_a_sentence(tmp_path: Path) -> None:
