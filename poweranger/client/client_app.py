@@ -28,7 +28,7 @@ from poweranger.client.task import SITE_KEYS, Task, checked, read_channels, read
 from poweranger.counts import encode
 from poweranger.errors import UserError
 from poweranger.messages import ARRAYS, CONFIG, NUM_EXAMPLES, Site, metric_reply, pack, unpack
-from poweranger.notify import notify
+from poweranger.notify import notify, say
 from poweranger.privacy.mods import MODS
 from poweranger.privacy.secagg_client import register
 from poweranger.run_config import find_key, from_environment
@@ -113,7 +113,7 @@ def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = Fal
             synthetic_examples=values["synthetic-examples"],
             partition=partition,
             dirichlet_alpha=values["dirichlet-alpha"],
-            log=functools.partial(_say, client_id),
+            log=functools.partial(say, client_id),
         )
         _check_size(client_id, data, max(values["min-site-examples"], own["min-site-examples"]))
         held = Held(settings, channels, stamp, data)
@@ -126,7 +126,7 @@ def _site(values: Mapping[str, Any], context: Context, *, look_again: bool = Fal
 def _check_size(client_id: str, data: SiteData, least: int) -> None:
     """Refuse to take part with too few training images to hide any of them; the server learns that, and not how many."""
     if len(data.train.y) < least:
-        _say(client_id, f"NOT TAKING PART: {len(data.train.y)} training images, and min-site-examples = {least}")
+        say(client_id, f"NOT TAKING PART: {len(data.train.y)} training images, and min-site-examples = {least}")
         raise UserError("it has fewer training images than min-site-examples asks for")
 
 
@@ -158,10 +158,6 @@ def _trainer_for(spec: training.Spec, context: Context) -> training.Trainer:
         gc.collect()  # it is part of a cycle: freed before its successor is built
         _trainer = training.Trainer(spec)
     return _trainer
-
-
-def _say(client_id: str, text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), client_id, text, flush=True)
 
 
 def _labels(images: Images, data: SiteData, task: Task) -> np.ndarray:
@@ -222,7 +218,7 @@ def initial(message: Message, context: Context) -> Message:
 def refuse(message: Message, context: Context) -> Message:
     """The server's reason for not taking this site, said where the site's people read it."""
     reason = shown(str(message.content.config_records[CONFIG].get("reason", "no reason given")))
-    _say(_client_id(context), f"REFUSED: the server does not take this site: {reason}")
+    say(_client_id(context), f"REFUSED: the server does not take this site: {reason}")
     notify(STATUS=f"refused by the server: {reason}")
     return Message(metric_reply({}), reply_to=message)
 

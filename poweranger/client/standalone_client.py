@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import queue
@@ -15,14 +16,13 @@ import re
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from poweranger.errors import UserError, run_program
-from poweranger.notify import notify
+from poweranger.notify import notify, say
 from poweranger.run_config import KEYS, find_key, from_environment, from_pyproject, resolve
 
 SITE_KEYS = [key.name for key in KEYS if key.reader == "site"]
@@ -38,8 +38,7 @@ def main() -> int:
     options = _parse()
     config = _site_config(options)
 
-    def log(text: str) -> None:
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), options.client_id, text, flush=True)
+    log = functools.partial(say, options.client_id)
 
     def status(text: str) -> None:
         notify(READY=1, STATUS=text)  # READY each time: a supervisor that was restarted missed the first
@@ -98,7 +97,6 @@ def serve(node: Any, log: Callable[[str], None]) -> int:
         traceback.print_exception(outcome)
         return 1
     log("stopped")
-    sys.stdout.flush()
     os._exit(0)
 
 
@@ -151,6 +149,8 @@ def _parse() -> argparse.Namespace:
     host, _, port = options.server_address.rpartition(":")
     if not re.fullmatch(r"\[[0-9A-Fa-f:.%a-z]+\]|[^\s:/@]+", host) or not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(f"server address {options.server_address!r} is none: give HOST:PORT, such as 127.0.0.1:8081")
+    if not options.project.is_dir():
+        raise UserError(f"--project {options.project} is no folder: give the one of pyproject.toml")
     if options.private_key and not options.root_certificates:
         raise UserError("--private-key needs TLS: give --root-certificates, too")
     return options

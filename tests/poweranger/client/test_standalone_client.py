@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,19 @@ def test_strict_data_without_data_ends_at_once(start_program, tmp_path: Path, da
     program = start_program(*MODULE, "--client-id", "C1", "--project", tmp_path, DATA_DIR=data_dir)
     assert program.process.wait(60) == 2
     assert words in program.output()
+
+
+def test_a_project_folder_that_is_not_there_is_named(start_program) -> None:
+    program = start_program(*MODULE, "--client-id", "C1", "--project", "/nowhere")
+    assert program.process.wait(60) == 2
+    assert program.output() == "client: --project /nowhere is no folder: give the one of pyproject.toml\n"
+
+
+def test_a_full_disk_takes_no_line_and_ends_nothing() -> None:
+    code = "import os, sys; from poweranger.notify import say; say('C1', 'trained'); print('goes on', file=sys.stderr); os._exit(0)"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "goes on\n"
 
 
 def test_it_waits_serves_and_ends_at_sigterm(start_program, joined, tmp_path: Path, until) -> None:
