@@ -62,9 +62,18 @@ class Snapshot:
         return load_snapshot(self.path)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The model's answers (n, C) to uint8 images (n, image_size, image_size, channels), float64."""
+        """The model's answers (n, C) to uint8 images (n, image_size, image_size, channels), float64.
+
+        Raises
+        ------
+        UserError
+            When they are not finite.
+        """
         found = [np.asarray(self.model(images[start : start + BATCH], training=False)) for start in range(0, len(images), BATCH)]
-        return np.concatenate([np.empty((0, len(self.classes))), *found])
+        logits = np.concatenate([np.empty((0, len(self.classes))), *found])
+        if not np.isfinite(logits).all():
+            raise UserError(f"the model of {self.name} gives values that are not finite: its training has diverged, take an earlier round")
+        return logits
 
     def ask(self, paths: Sequence[str], log: Callable[[str], None]) -> Iterator[np.ndarray | str]:
         """For each image file in order its logits (C,), or the reason why it cannot be read."""

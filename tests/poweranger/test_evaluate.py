@@ -149,6 +149,16 @@ def test_mistakes_are_sentences(run: Run, folder: Path, tmp_path: Path, argument
         evaluate.main(["--run", run.name, *arguments])
 
 
+def test_a_model_that_has_diverged_gives_no_figures(run: Run, folder: Path) -> None:
+    weights = build_model(SIDE, 1, 3, seed=3).get_weights()
+    weights[-1][:] = 3e38, -3e38, 3e38  # all finite, as every snapshot is
+    weights[-2][:] = 3e38
+    run.save_snapshot(2, weights)
+    for program, data in ((evaluate.main, ["--data", "test"]), (predict.main, ["test"])):
+        with pytest.raises(UserError, match="round 2 gives values that are not finite"):
+            program(["--run", run.name, *data])
+
+
 @pytest.fixture
 def predicted(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[dict[str, str]]]]:
     """`predicted("file", …)` runs the program with `--csv`: its exit code and the rows, names as the system has them."""
