@@ -18,7 +18,7 @@ def main() -> None:
 
 def _run() -> int:
     words = _hoist_project(sys.argv[1:])
-    folder, rest = (Path(words[1]), words[2:]) if words[:1] == ["--project"] else (None, words)
+    folder, rest = (Path(words[1]), words[2:]) if words[:1] == ["--project"] and len(words) > 1 else (None, words)
     completing = "_FEDTUI_COMPLETE" in os.environ
     if set(rest) <= SWITCHES and not completing:  # at once: importing the command line's machinery takes a third of the start
         from fedtui.tui.app import open_interface

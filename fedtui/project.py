@@ -36,11 +36,14 @@ class Project:
             When there is no `pyproject.toml` with `[tool.flwr.app]`.
         """
         if start is not None:
-            folder = start.expanduser().resolve()
+            folder = Path(os.path.expanduser(start)).resolve()
             if not _is_project(folder / "pyproject.toml"):
                 raise UserError(f"{start} is no project folder: it has no pyproject.toml with [tool.flwr.app]; `fedtui init` makes one")
             return cls(folder)
-        here = Path.cwd().resolve()
+        try:
+            here = Path.cwd()
+        except OSError as error:
+            raise UserError(f"the current folder is not there any more ({error.strerror}): go to another one, or use --project DIR") from None
         for folder in (here, *here.parents):
             if _is_project(folder / "pyproject.toml"):
                 return cls(folder)

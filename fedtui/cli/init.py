@@ -19,7 +19,7 @@ def init(
     """Make a project folder: write a pyproject.toml with all that can be set, each with what it means."""
     from fedtui.new_project import new_pyproject
 
-    path = folder.expanduser().absolute() / "pyproject.toml"
+    path = Path(os.path.expanduser(folder)).absolute() / "pyproject.toml"
     text = new_pyproject(path.parent.resolve().name)
     try:
         make_private_folder(path.parent)

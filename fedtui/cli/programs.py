@@ -23,7 +23,7 @@ def run_program(module: str, *arguments: str) -> None:
 
 def absolute(path: Path) -> str:
     """A path that the user wrote, as it is understood from any folder."""
-    return os.path.abspath(path.expanduser())
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def data(

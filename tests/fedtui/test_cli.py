@@ -28,7 +28,7 @@ class TestWithoutDaemon:
         assert "Commands:" in cli("--help").out
         assert "  [default: run]" in cli("up", "--help").out  # no backslash before it
 
-    @pytest.mark.parametrize("words", [["nonsense"], ["up", "--clients", "0"], ["start"], ["ps", "--nonsense"], ["config", "get", "sede"]])
+    @pytest.mark.parametrize("words", [["nonsense"], ["up", "--clients", "0"], ["start"], ["ps", "--nonsense"], ["config", "get", "sede"], ["--project"], ["--project", "~nobody.here", "ps"]])
     def test_wrong_use_ends_with_2(self, alone: Fedtui, words: list[str]) -> None:
         done = alone(*words)
         assert (done.code, done.out) == (2, "")

@@ -42,6 +42,14 @@ def test_both_ways_to_a_folder_lead_to_the_same_project(tmp_path):
     assert Project.find(tmp_path / "link") == project
 
 
+def test_a_current_folder_that_was_removed_is_said(tmp_path, monkeypatch):
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UserError, match="current folder is not there"):
+        Project.find()
+
+
 def test_none_found_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no project here.*--project"):
