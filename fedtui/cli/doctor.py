@@ -125,12 +125,13 @@ def check_keys(project: Project) -> list[Finding]:
         if roster.server_local and roster.host not in ("127.0.0.1", "::1", "localhost"):
             return [Finding("keys", WARN, f"none: {roster.server_address} is open to the network without TLS", "fedtui keys init --name HOST")]
         return [Finding("keys", OK, "none: they are for federations over several machines")]
-    from fedtui.keys import expiry_notes
+    from fedtui.keys import expiry_notes, list_keys
 
     open_to_others = [path for path in (folder.path, *sorted(folder.path.rglob("*.key"))) if path.stat().st_mode & 0o077]
     if open_to_others:
         return [Finding("keys", FAIL, f"others can read {', '.join(map(str, open_to_others))}", f"chmod -R go= {folder.path}")]
-    notes = [Finding("keys", WARN, *note.split(": ", 1)) for note in expiry_notes(project)]
+    state = FAIL if any(row.state == "expired" for row in list_keys(project)) else WARN
+    notes = [Finding("keys", state, *note.split(": ", 1)) for note in expiry_notes(project)]
     return notes or [Finding("keys", OK, f"in {folder.path}; nothing ends within 30 days")]
 
 

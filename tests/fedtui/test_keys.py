@@ -174,7 +174,13 @@ def test_ends_are_told_thirty_days_ahead(server: Project, tmp_path: Path) -> Non
     assert note.endswith("ask the server's operator for a new export and import it")
 
 
-def test_the_doctor_sees_keys_that_others_can_read_and_a_server_without_any(server: Project, tmp_path: Path) -> None:
+def test_the_doctor_sees_keys_that_ended_or_others_can_read_and_a_server_without_any(
+    server: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "SERVER_DAYS", 0)
+    keys.renew_server(server)
+    (finding,) = check_keys(server)
+    assert finding.state == "fail" and "ended on" in finding.detail and "fedtui keys renew" in finding.remedy
     server.keys.ca_key.chmod(0o644)
     (finding,) = check_keys(server)
     assert finding.state == "fail" and "ca.key" in finding.detail and finding.remedy.startswith("chmod")
