@@ -146,7 +146,7 @@ def _privacy(run: Path, info: Mapping[str, Any], exported: Exported) -> list[str
         spent = f"epsilon {float(epsilon):.3g} at delta {config['dp-delta']:g} after round {exported.round}" if epsilon else f"epsilon not recorded {BLANK}"
         lines.append(
             f"- Differential privacy of each client's whole contribution, {config['dp']}: {spent} (noise multiplier {config['dp-noise-multiplier']:g}, "
-            f"clipping at {config['dp-clip']:g})."
+            f"clipping at {config['dp-clip']:g})." + exported.best * " The figures by which this round was chosen are not covered by it."
         )
     if config.get("secure-aggregation"):
         lines.append("- Secure aggregation: on. Of weights and figures the server saw only sums over the sites; of each site, how many images of each class it has.")

@@ -143,4 +143,5 @@ def test_the_card_tells_what_protected_the_sites(run: Run, tmp_path: Path) -> No
                                       "min-available-clients": 3, "min-fit-clients": 3, "min-evaluate-clients": 3, "min-site-examples": 50})
     text = card(protected)
     assert "epsilon 2.5 at delta 1e-05 after round 1 (noise multiplier 0.8, clipping at 1)" in text
+    assert "not covered" not in text and "by which this round was chosen are not covered" in card(protected, best=True)
     assert "Secure aggregation: on" in text and "of each site, how many images of each class" in text and "fewer than 50 training images" in text
