@@ -14,9 +14,13 @@ MAX_VALUE = 500  # characters of a value; a datagram stays far below the socket'
 
 
 def say(name: str, text: str) -> None:
-    """A line in the log, with the time. Never raises: where a full disk takes no line, training goes on all the same."""
+    """Lines in the log, with the time. Never raises: where a full disk takes no line, training goes on all the same.
+
+    What would act on a terminal, or cannot be encoded, is escaped: in the text may be a server's word, or a file's name.
+    """
+    harmless = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
     with contextlib.suppress(OSError):
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), name, text, flush=True)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), name, harmless, flush=True)
 
 
 def notify(**fields: object) -> bool:

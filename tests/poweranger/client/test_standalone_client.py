@@ -10,6 +10,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from poweranger.messages import CONFIG, DESCRIBE, Site
+from poweranger.notify import say
 from poweranger.run_config import KEYS
 from poweranger.server.superlink import Link
 
@@ -48,6 +49,11 @@ def test_a_project_folder_that_is_not_there_is_named(start_program) -> None:
     program = start_program(*MODULE, "--client-id", "C1", "--project", "/nowhere")
     assert program.process.wait(60) == 2
     assert program.output() == "client: --project /nowhere is no folder: give the one of pyproject.toml\n"
+
+
+def test_no_line_of_the_log_acts_on_a_terminal_or_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    say("C1", "answered query.\x1b]0;x\x07 grä\udce4ser\r\nnext")
+    assert capsys.readouterr().out.endswith(" C1 answered query.\\x1b]0;x\\x07 grä\\udce4ser\\r\nnext\n")
 
 
 def test_a_full_disk_takes_no_line_and_ends_nothing() -> None:
