@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -31,7 +32,10 @@ from poweranger.server.tensorboard import EventFiles
 
 def log(text: str) -> None:
     """One line, with local time, for whoever reads the server's output."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
+    try:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
+    except OSError:  # the terminal is gone, or its disk is full: a run is worth more than its log
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +40,13 @@ def test_a_disk_that_is_gone_at_the_end_is_told_in_a_sentence(tmp_path: Path) ->
     with Link("127.0.0.1", 0) as link, link.run() as (grid, _), pytest.raises(RunFailed, match=f"the results could not be written: .*{run.name}"):
         grid.interrupt()
         conduct(grid, run, run.info["config"], GoneWithTheDisk())
+
+
+def test_a_log_that_cannot_be_written_ends_no_run() -> None:
+    with Path("/dev/full").open("w") as full:
+        code = "from poweranger.server.conduct import log; log('round 1'); log('round 2')"
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def described_app(opened: threading.Event | None = None) -> ClientApp:
