@@ -88,9 +88,10 @@ class Process:
 
     async def abandon(self) -> None:
         """Give up a start that still waits for the client host."""
-        if self._birth and self._birth.cancel():
-            await self.born()
-            if self.record.state is State.STARTING and not self.record.pid:
+        if birth := self._birth:
+            birth.cancel()  # others may have done so, and not have come to what follows
+            await asyncio.wait([birth])
+            if self._birth is birth and self.record.state is State.STARTING and not self.record.pid:
                 self.become(State.STOPPED, wanted=False)
 
     async def _fork(self, host: ClientHost, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
@@ -184,23 +185,26 @@ class Process:
         self._known |= {ident for ident, mark in proc.marks(stats, MARK) if mark == self.mark}
         return self.tree(stats)
 
-    async def stop(self, grace: float) -> None:
-        """End the living process and all its descendants: SIGTERM, after `grace` seconds SIGKILL."""
+    async def stop(self, grace: float) -> str:
+        """End the living process and all its descendants: SIGTERM, after `grace` seconds SIGKILL. Returns why something is left, else ""."""
+        over = self._over
         self.become(State.STOPPING, wanted=False)
         killed, left = await self.sweep(grace)
         if left:
             pids = ", ".join(str(ident.pid) for ident in left)
             self.become(self.record.state, cause=f"the kernel does not let pid {pids} end (waiting for a disk or device)")
-            return
-        await self._over.wait()
+            return self.record.cause
+        await over.wait()
         if killed and grace:
             self.become(self.record.state, cause=f"did not end within {grace:g} s of SIGTERM and was killed")
+        return ""
 
     async def finish(self) -> None:
         """Ask the living process to end once it has sent what it works on, however long that takes."""
+        over = self._over
         self.become(State.STOPPING, wanted=False)
         proc.send(Ident(self.record.pid, self.record.start), signal.SIGUSR1)
-        await self._over.wait()
+        await over.wait()
 
     async def sweep(self, grace: float) -> tuple[set[Ident], set[Ident]]:
         """End all there is of it, also what a dead one has left behind; returns what `proc.end` does."""
@@ -229,7 +233,7 @@ class Process:
 
     def _observe(self, ident: Ident) -> bool:
         """Learn of its end when it comes; False when it has come."""
-        self._over.clear()
+        self._over = asyncio.Event()  # whoever waits for an earlier one's end does not wait for this one's
         self._known = {ident}
         try:
             self._watch = proc.Watch(ident, self._gone)

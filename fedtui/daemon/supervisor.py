@@ -4,7 +4,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -49,7 +49,7 @@ class Supervisor:
         self._cards = placement.cards(os.environ)
         self._saved: dict[str, tuple[State, int]] = {}
         self._telling: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._restarts = Restarts(self.start_again)
         self.guard = Guard(self)
 
@@ -191,8 +191,7 @@ class Supervisor:
     async def stop(self, name: str) -> Process:
         """Stop one process with all its descendants; no policy undoes that."""
         process = self.find(name)
-        await self._stop(process)
-        _refuse_left(process)
+        _insist({name: await self._stop(process)})
         return process
 
     async def restart(self, name: str, *, force: bool = False) -> Process:
@@ -204,8 +203,7 @@ class Supervisor:
         """SIGKILL at once, also in the middle of a stop."""
         process = self.find(name)
         process.record.waits_for = ""
-        await (process.stop(0) if process.live and process.record.pid else self._stop(process))
-        _refuse_left(process)
+        _insist({name: await (process.stop(0) if process.live and process.record.pid else self._stop(process))})
         return process
 
     def relieve(self, process: Process, action: str, reason: str, comes_back: bool) -> None:
@@ -228,11 +226,11 @@ class Supervisor:
 
     async def down(self) -> None:
         """Stop everything: the clients first, then the server."""
-        others = [process for name, process in self.table.items() if name != SERVER]
-        await asyncio.gather(*map(self._stop, others))
+        others = {name: process for name, process in self.table.items() if name != SERVER}
+        left = dict(zip(others, await asyncio.gather(*map(self._stop, others.values())), strict=True))
         if SERVER in self.table:
-            await self._stop(self.table[SERVER])
-        _refuse_left(*self.table.values())
+            left[SERVER] = await self._stop(self.table[SERVER])
+        _insist(left)
 
     async def simulate(self, wish: RunWish) -> Process:
         """Start Flower's simulation as the process `simulation`."""
@@ -312,15 +310,18 @@ class Supervisor:
         process.spawn(command, environment(self.project, process.mark, extra), self.project.root, host)
         self.save()  # at once: a daemon that is killed now leaves a process that the next one must find
 
-    async def _stop(self, process: Process) -> None:
+    async def _stop(self, process: Process) -> str:
+        """Stop a process, or its start; returns what `Process.stop` does."""
         process.record.wanted, process.record.waits_for = False, ""
-        await process.abandon()
+        await process.abandon()  # which may hold the lock for long
         async with process.lock:
+            await process.abandon()  # a start that came first; it waits for the lock
             self._restarts.cancel(process)
             if process.live:
-                await process.stop(self.roster().stop_grace_s)
-            elif process.record.state in (State.BACKOFF, State.HELD):
+                return await process.stop(self.roster().stop_grace_s)
+            if process.record.state in (State.BACKOFF, State.HELD):
                 process.become(State.STOPPED, reason="")
+            return ""
 
     def _ended(self, process: Process) -> None:
         """A process has ended by itself."""
@@ -370,13 +371,13 @@ class Supervisor:
             else:
                 process.become(State.STOPPED, wanted=False, reason="", cause="not started: the server did not become ready")
 
-    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn_task(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def _refuse_left(*processes: Process) -> None:
-    """A stop after which something is left is none: the kernel holds it until a disk or device answers."""
-    if left := [process.record for process in processes if process.record.state is State.STOPPING]:
-        raise Refused("; ".join(f"{record.name} has not ended: {record.cause}" for record in left))
+def _insist(left: Mapping[str, str]) -> None:
+    """A stop after which something is left, by name and why, is none."""
+    if sentences := [f"{name} has not ended: {why}" for name, why in left.items() if why]:
+        raise Refused("; ".join(sentences))

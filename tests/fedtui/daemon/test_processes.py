@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,24 @@ def test_kill_and_restart(house: House) -> None:
     assert house.post("/v1/processes/C2/restart")["pid"] != before
     house.reach("running", "C2")
     assert house.ps()["C1"]["state"] == "stopped"  # a manual stop is not undone
+
+
+def test_a_stop_that_comes_after_a_start_counts_also_while_both_wait(house: House) -> None:
+    def send(action: str) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(house.project.socket))
+        connection.sendall(f"POST /v1/processes/C1/{action} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        return connection
+
+    house.cast(C1="ignores_term")
+    house.post("/v1/processes/C1/start")
+    house.reach("ready", "C1")
+    with send("stop"):
+        house.reach("stopping", "C1")
+        with send("start"):
+            assert house.answers()  # so the start has been read
+            assert house.post("/v1/processes/C1/stop")["state"] == "stopped"
+            assert house.alive() == set()
 
 
 def test_up_with_more_clients_than_the_roster_has_invents_some_and_says_so(house: House) -> None:
