@@ -96,7 +96,12 @@ def main() -> int:
 def _ran_with(results: Path, name: str) -> dict[str, Any]:
     """The configuration of a run to go on with; empty when there is no such run, which `Run.resume` will say."""
     path = results / "runs" / Path(name).name / "run.toml"
-    return dict(check_all(read_info(path.parent).get("config", {}), f"{path} [config]")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    config = read_info(path.parent).get("config")
+    if not isinstance(config, dict):
+        raise UserError(f"{path} has no [config]: this run cannot be resumed")
+    return check_all(config, f"{path} [config]")
 
 
 def _app_for_stock_nodes(root: Path) -> Fab | None:

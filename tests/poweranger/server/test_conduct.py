@@ -29,6 +29,15 @@ def test_a_mistyped_project_is_refused_and_not_made(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "typo").exists()
 
 
+def test_a_run_without_its_configuration_does_not_go_on_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.create(tmp_path / "results", "toy", {})
+    run.info.pop("config")
+    run.close("finished")
+    monkeypatch.setattr("sys.argv", ["server_app", "--port", "0", "--project", str(tmp_path), "--resume", run.name])
+    with pytest.raises(UserError, match=r"run.toml has no \[config\]"):
+        server_app.main()
+
+
 def test_a_disk_that_is_gone_at_the_end_is_told_in_a_sentence(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "toy", resolve())
 
