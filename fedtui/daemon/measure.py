@@ -57,7 +57,7 @@ class Usage:
 
     def measure(self, pids: Iterable[int]) -> None:
         """Read PSS, USS and swap of those that live."""
-        tables = [table for pid in pids if (table := _table(Path(f"/proc/{pid}/smaps_rollup"))) is not None]
+        tables = [table for pid in pids if (table := read_sizes(Path(f"/proc/{pid}/smaps_rollup"))) is not None]
         self._rss_then, self._measured = self.rss_mb or 0.0, time.monotonic()
         self.refused = not any(tables)
         if self.refused:
@@ -95,8 +95,8 @@ class OomKills:
             return 0
 
 
-def _table(path: Path) -> dict[str, int] | None:
-    """Lines such as `Pss:  1024 kB`, in bytes; None when the file cannot be read."""
+def read_sizes(path: Path) -> dict[str, int] | None:
+    """The kernel's lines such as `Pss:  1024 kB`, in bytes; None when the file cannot be read."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedtui.daemon.cgroups import own_groups
-
-MB = 1 << 20
+from fedtui.daemon.measure import MB, read_sizes
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Meter:
 
     def read(self) -> Reading:
         """The memory now. What cannot be read does not limit: nothing is ever stopped for a number that nobody knows."""
-        table = _table(self._proc / "meminfo")
+        table = read_sizes(self._proc / "meminfo") or {}
         total = table.get("MemTotal", 0)
         levels = [(table.get("MemAvailable", total), total, "")]
         for group in self._groups:
@@ -81,13 +80,3 @@ class Meter:
             except (OSError, ValueError):
                 continue
         return None
-
-
-def _table(path: Path) -> dict[str, int]:
-    """Lines such as `MemTotal:  1024 kB`, in bytes; empty when it cannot be read."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
-    words = (line.split() for line in lines)
-    return {fields[0].rstrip(":"): int(fields[1]) * 1024 for fields in words if len(fields) == 3 and fields[2] == "kB"}
