@@ -122,11 +122,11 @@ class Project:
         """
         state = self.state
         short = Path(".fedtui", _digest(state))
-        bases = [Path.home() / short, *(Path(base) / short for base in [os.environ.get("XDG_RUNTIME_DIR", "")] if base)]
+        bases = [Path(base) / short for base in (_home(), os.environ.get("XDG_RUNTIME_DIR", "")) if os.path.isabs(base)]
         for folder in (state, *bases):
             if len(os.fsencode(folder / name)) <= _SOCKET_BYTES:
                 return _own_folder(folder) / name
-        raise UserError(f"{state / name} is too long for a socket, and so is one in {Path.home()}: set XDG_STATE_HOME to a shorter path")
+        raise UserError(f"{state / name} is too long for a socket, and so is one in {_home()}: set XDG_STATE_HOME to a shorter path")
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -163,7 +163,16 @@ def _is_project(path: Path) -> bool:
 
 def _state_home() -> Path:
     base = os.environ.get("XDG_STATE_HOME", "")
-    return Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
+    if os.path.isabs(base):
+        return Path(base)
+    if not os.path.isabs(_home()):
+        raise UserError("this user has no home folder (HOME is not set): set XDG_STATE_HOME to a folder of yours")
+    return Path(_home()) / ".local" / "state"
+
+
+def _home() -> str:
+    """The home folder; "~" for a user who has none, as in a container that runs under a number."""
+    return os.path.expanduser("~")
 
 
 def _own_folder(path: Path) -> Path:

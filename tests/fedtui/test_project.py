@@ -103,6 +103,19 @@ def test_state_that_cannot_be_made_is_said(tmp_path):
         _ = make(tmp_path / "p").state
 
 
+def test_a_user_without_a_home_needs_a_state_home_and_no_more(tmp_path, monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    project = make(tmp_path / "p")
+    assert project.socket.name == "daemon.sock"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    with pytest.raises(UserError, match="HOME is not set.*XDG_STATE_HOME"):
+        _ = project.state
+
+
 def test_a_relative_state_home_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     assert make(tmp_path / "p").state.is_relative_to(Path.home() / ".local" / "state")
