@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedtui.daemon.cgroups import own_groups
+from fedtui.daemon.cgroups import NO_LIMIT, own_groups
 from fedtui.daemon.measure import MB, read_sizes
 
 
@@ -60,7 +60,7 @@ class Meter:
         """The memory now. What cannot be read does not limit: nothing is ever stopped for a number that nobody knows."""
         table = read_sizes(self._proc / "meminfo") or {}
         total = table.get("MemTotal", 0)
-        levels = [(table.get("MemAvailable", total), total, "")]
+        levels = [(table.get("MemAvailable", total), total, "") if total else (NO_LIMIT, NO_LIMIT, "")]
         for group in self._groups:
             limit = group.limit
             if limit is not None and (used := group.used) is not None:

@@ -83,4 +83,4 @@ def test_pressure_is_the_group_s_own_where_it_tells(tree: Tree) -> None:
 @pytest.mark.parametrize("meminfo", ["nonsense", "MemTotal: 1024 kB\n"])
 def test_what_cannot_be_read_does_not_limit(tree: Tree, meminfo: str) -> None:
     reading = Meter(tree("garbled", "also garbled", meminfo)).read()
-    assert reading.available_mb == reading.limit_mb
+    assert reading.available_mb == reading.limit_mb > 0
