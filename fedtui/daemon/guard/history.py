@@ -19,9 +19,11 @@ class History:
     def add(self, entry: dict[str, Any]) -> None:
         """A line, whole or not at all. Raises OSError."""
         line = json.dumps(entry).encode() + b"\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a crash cut the last one off: it takes this one with it else
+                line = b"\n" + line
             if os.write(descriptor, line) < len(line):  # the disk is full
                 os.ftruncate(descriptor, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

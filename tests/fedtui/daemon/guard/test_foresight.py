@@ -90,6 +90,8 @@ class TestHistory:
         with history.path.open("ab") as file:
             file.write(b'{"cut o')
         assert [entry["number"] for entry in history.last(2)] == [1, 2]
+        history.add({"number": 3})
+        assert [entry["number"] for entry in history.last(2)] == [2, 3]
         assert history.path.stat().st_mode & 0o777 == 0o600
 
     def test_of_a_long_one_only_the_end_is_read(self, tmp_path: Path) -> None:
