@@ -37,6 +37,8 @@ def up(
     notes: list[str] = []
     if wait and not roster.server_local:
         raise UserError(f"--wait needs the server here, but {roster.elsewhere}: look at its progress there")
+    if (rounds or set_ or resume) and not roster.server_local:
+        raise UserError(f"--rounds, --set and --resume are for the server, but {roster.elsewhere}: give them there")
     if roster.server_local:
         runs = any(process["name"] == "server" and process["state"] in ACTIVE for process in client.processes())
         if not runs and not resume:

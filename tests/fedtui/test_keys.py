@@ -230,7 +230,7 @@ def test_the_commands_from_init_to_a_site_that_starts_no_server(alone: Fedtui, f
     assert done.code == 0 and "would make synthetic ones" in done.err
     try:
         assert [process["name"] for process in site("ps", "--json").json] == ["C2"]
-        for words in (["start", "server"], ["stop", "server"], ["up", "--wait"]):
+        for words in (["start", "server"], ["stop", "server"], ["up", "--wait"], ["up", "--rounds", "3"]):
             done = site(*words)
             assert done.code != 0 and "this is a site of 192.0.2.1:8081" in done.err and "Traceback" not in done.err
     finally:
