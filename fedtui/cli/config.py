@@ -36,6 +36,8 @@ def set_(changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", au
     """Set keys, all of them or none; everything else in the file stays as it is."""
     from fedtui import config_edit
 
+    if len(changes) == 2 and "=" not in changes[0]:  # KEY VALUE
+        changes = ["=".join(changes)]
     _tell(config_edit.set_values(project(), pairs(changes)), "set", as_json)
 
 
@@ -64,15 +66,13 @@ def diff(as_json: Json = False) -> None:
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:
-    """`["a=1", "b=2"]` as a dictionary; two words without `=` are a key and its value.
+    """`["a=1", "b=2"]` as a dictionary.
 
     Raises
     ------
     UserError
         For a word that is no pair, and for a key that is given twice.
     """
-    if len(words) == 2 and "=" not in words[0]:
-        return {words[0]: words[1]}
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")

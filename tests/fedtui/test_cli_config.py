@@ -42,6 +42,7 @@ class TestConfig:
     def test_roster(self, alone: Fedtui) -> None:
         assert [row["name"] for row in alone("client", "list", "--json").json] == ["C1", "C2"]
         (alone.folder / "site a").mkdir()
+        assert "no KEY=VALUE pair" in alone("client", "add", "A", "--env", "THREADS", "--env", "2").err
         assert alone("client", "add", "A", "--data-dir", "site a", "--env", "THREADS=2").code == 0
         assert alone("client", "list", "--json").json == [
             {"name": "A", "data_dir": str(alone.folder / "site a"), "env": {"THREADS": "2"}, "exists": True}
