@@ -90,7 +90,8 @@ class Guard:
             return wish, []
         self.reading = self._meter.read()
         table = self._supervisor.table
-        server = self.estimates.need(SERVER, SERVER) if SERVER not in table or not table[SERVER].live else 0.0
+        starts = self._supervisor.last_roster.server_local and not (SERVER in table and table[SERVER].live)
+        server = self.estimates.need(SERVER, SERVER) if starts else 0.0
         promised, fitting, missing = self._promised() + self._host_mb(clients) + server, 0, []
         for client in clients:
             live = client.name in table and table[client.name].live

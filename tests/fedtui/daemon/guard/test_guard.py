@@ -119,14 +119,17 @@ def test_a_start_that_would_not_fit_is_held_and_comes_when_there_is_room(small_m
     assert acts(house)[-1] == ("start", "C3")
 
 
-def test_the_client_host_counts_once_until_it_is_there(small_machine: Small) -> None:
+@pytest.mark.parametrize(("address", "server"), [("127.0.0.1", 150), ("192.0.2.1", 0)])
+def test_the_client_host_counts_once_until_it_is_there_and_the_server_only_where_it_runs(small_machine: Small, address: str, server: int) -> None:
     house, machine = small_machine(CREW)
+    file = house.root / "pyproject.toml"
+    file.write_text(file.read_text().replace("127.0.0.1", address))
     room = 300 + 2 * 150 + 10  # for the host and two clients forked from it, as long as nothing better is known
     house.cast(C1="trains")
     machine.others_mb = 0
     machine.write()
     free = house.get("/v1/memory")["machine"]["available_mb"]
-    machine.others_mb = free - room - 200 - 150  # the reserve, and the server
+    machine.others_mb = free - room - 200 - server  # 200 are the reserve
     machine.write()
     answer = house.post("/v1/up", set={"start-clients": 3})
     assert any("2 of 3 clients fit into memory now" in note for note in answer["notes"])
