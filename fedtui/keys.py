@@ -8,8 +8,9 @@ import os
 import shutil
 import tomllib
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 
 import tomli_w
@@ -23,7 +24,7 @@ from fedtui.key_folder import KeyFolder
 from fedtui.project import Project
 from fedtui.roster import check_address, check_client_name
 from poweranger.errors import UserError
-from poweranger.files import make_private_folder, replace_file
+from poweranger.files import make_private_folder, replace_files
 
 HERE = ("localhost", "127.0.0.1", "::1")  # the server's certificate is for clients on its own machine, too
 SOON = datetime.timedelta(days=30)
@@ -80,11 +81,10 @@ def init(project: Project, names: Sequence[str]) -> list[str]:
     beside = KeyFolder(folder.path.with_name(f".keys.{os.getpid()}"))  # all of it, or nothing
     make_private_folder(beside.path)
     try:
-        _write(beside.path / ".gitignore", b"*\n")
+        _write({beside.path / ".gitignore": b"*\n"})
         make_private_folder(beside.clients)
         key = made.new_key()
-        _write(beside.ca_key, made.key_text(key))
-        _write(beside.ca, made.certificate_text(made.make_authority(key, f"{project.root.name} (fedtui)")))
+        _write({beside.ca_key: made.key_text(key), beside.ca: made.certificate_text(made.make_authority(key, f"{project.root.name} (fedtui)"))})
         _certify(beside, [*names, roster.host])
         for name in clients:
             _make_client(beside, name)
@@ -165,10 +165,10 @@ def take_in(project: Project, export: Export) -> None:
         known, new = made.read_certificate(folder.ca), x509.load_pem_x509_certificate(export.ca_certificate.encode())
         if known.public_key() != new.public_key():
             raise UserError(f"{folder.path} trusts another server's authority: move that folder away, if this project shall change over")
-    make_private_folder(folder.path)
-    _write(folder.path / ".gitignore", b"*\n")
-    _write(folder.ca, export.ca_certificate.encode())
-    _write_private(folder, export.client, export.private_key.encode())
+    make_private_folder(folder.private(export.client).parent)
+    _write({
+        folder.path / ".gitignore": b"*\n", folder.ca: export.ca_certificate.encode(), folder.private(export.client): export.private_key.encode(),
+    })  # fmt: skip
 
 
 def revoke(project: Project, name: str) -> None:
@@ -197,7 +197,7 @@ def renew_server(project: Project, names: Sequence[str] = ()) -> bool:
     ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=made.SERVER_DAYS)
     if short := ca.not_valid_after_utc < ends:
         name = str(ca.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
-        _write(folder.ca, made.certificate_text(made.make_authority(made.read_key(folder.ca_key), name)))
+        _write({folder.ca: made.certificate_text(made.make_authority(made.read_key(folder.ca_key), name))})
     _certify(folder, names or made.names_of(made.read_certificate(folder.server)))
     return short
 
@@ -243,8 +243,7 @@ def _certify(folder: KeyFolder, names: Sequence[str]) -> None:
     wanted = [made.check_host(name) for name in dict.fromkeys([*names, *HERE]) if name not in ("0.0.0.0", "::")]
     key = made.new_key()
     certificate = made.make_server(key, wanted, made.read_certificate(folder.ca), made.read_key(folder.ca_key))
-    _write(folder.server_key, made.key_text(key))
-    _write(folder.server, made.certificate_text(certificate))
+    _write({folder.server_key: made.key_text(key), folder.server: made.certificate_text(certificate)})
 
 
 def _address(project: Project, folder: KeyFolder) -> str:
@@ -266,21 +265,17 @@ def _is_loopback(name: str) -> bool:
 
 def _make_client(folder: KeyFolder, name: str) -> None:
     private, public = made.ssh_texts(made.new_key())
-    _write_private(folder, name, private)
-    _write(_public(folder, name), public)
-
-
-def _write_private(folder: KeyFolder, name: str, content: bytes) -> None:
     make_private_folder(folder.private(name).parent)
-    _write(folder.private(name), content)
+    _write({folder.private(name): private, _public(folder, name): public})
 
 
 def _public(folder: KeyFolder, name: str) -> Path:
     return folder.clients / f"{check_client_name(name)}.pub"
 
 
-def _write(path: Path, content: bytes) -> None:
-    replace_file(path, lambda file: file.write(content))
+def _write(contents: Mapping[Path, bytes]) -> None:
+    """Replace files, all of them or, when one cannot be written, none: a key and what belongs to it stay together."""
+    replace_files([(path, methodcaller("write", content)) for path, content in contents.items()])
 
 
 def _fingerprint(path: Path) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import resource
 import ssl
 from pathlib import Path
 
@@ -150,6 +151,19 @@ def test_the_servers_certificate_is_renewed_and_sites_go_on_trusting_it(server: 
     keys.renew_server(server, ["new.example.org"])
     assert keys.export(server, "C1").server_address == "new.example.org:8081"
     x509.load_pem_x509_certificate(server.keys.server.read_bytes()).verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
+
+
+def test_what_cannot_be_written_leaves_key_and_certificate_together(server: Project) -> None:
+    before = server.keys.server_key.read_bytes(), server.keys.server.read_bytes()
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, most))  # a key fits, a certificate does not: as on a full disk
+    try:
+        with pytest.raises(OSError, match="too large"):
+            keys.renew_server(server)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    assert (server.keys.server_key.read_bytes(), server.keys.server.read_bytes()) == before
+    assert not list(server.keys.path.glob(".server*"))
 
 
 def test_an_authority_near_its_end_is_renewed_with_the_same_key(server: Project, monkeypatch: pytest.MonkeyPatch) -> None:
