@@ -123,7 +123,7 @@ class LogsPane(Pane):
     def on_log_picker_chosen(self, event: LogPicker.Chosen) -> None:
         """Show other logs."""
         self._choose(event.names)
-        if len(event.names) == 1:
+        if self.store.selected not in event.names:  # what keys act on is what is in sight
             self.store.selected = self._selected = event.names[0]
         self.show(self.store, frozenset({"processes"}))
         self.refresh_bindings()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -161,9 +162,8 @@ class LogPage(LogWidget):
 
     def _screen_lines(self, place: Place, height: int) -> Iterator[ScreenLine]:
         rows = self.reader.rows
-        assert rows is not None
         row, part = place
-        while height > 0 and row < rows.end:
+        while height > 0 and rows is not None and row < rows.end:
             text, spans, level = self._row(row)
             begins = cuts(text, self.size.width) if self.wrap else [index_at(text, self._left)]
             for n in range(part, len(begins)):
@@ -176,8 +176,8 @@ class LogPage(LogWidget):
 
     def _row(self, row: int) -> tuple[str, list[Span], str]:
         """A row's text as it is shown, what stands out in it, and how grave it is."""
-        assert self.reader.rows is not None
-        name, text = self.reader.rows.text(row)
+        rows = self.reader.rows
+        name, text = rows.text(row) if rows is not None else ("", "")  # the reader drops them at any time; its news follow
         spans: list[Span] = []
         level = level_of(text)
         stamp = match.end() if (match := _STAMP.match(text)) else 0
@@ -194,4 +194,4 @@ class LogPage(LogWidget):
         return head + text, spans, level
 
     def _place_of(self, line: ScreenLine) -> Place:
-        return line.row, cuts(self._row(line.row)[0], self.size.width).index(line.begin) if self.wrap else 0
+        return line.row, bisect_right(cuts(self._row(line.row)[0], self.size.width), line.begin) - 1 if self.wrap else 0

@@ -54,7 +54,7 @@ class LogPicker(Widget, can_focus=True):
         shown = (tuple(name for name, _ in states), tuple(state for _, state in states), tuple(chosen))
         if shown == (self.names, self._states, self.chosen):
             return
-        if self.chosen != shown[2] and shown[2] and shown[2][-1] in shown[0]:
+        if not self.has_focus and self.chosen != shown[2] and shown[2] and shown[2][-1] in shown[0]:  # else it is where its user put it
             self._cursor = shown[0].index(shown[2][-1])
         self.names, self._states, self.chosen = shown
         self._cursor = max(min(self._cursor, len(self.names) - 1), 0)
@@ -64,7 +64,8 @@ class LogPicker(Widget, can_focus=True):
         """Choose the next log, or the one before."""
         if self.names:
             at = self.names.index(self.chosen[-1]) if self.chosen and self.chosen[-1] in self.names else -step
-            self._choose((self.names[(at + step) % len(self.names)],))
+            self._cursor = (at + step) % len(self.names)
+            self.action_only()
 
     def action_move(self, step: int) -> None:
         """Move the cursor."""

@@ -426,6 +426,32 @@ def test_several_logs_are_merged_by_name(project: Project, interface: Interface)
         await screen.press("tab", "left_square_bracket")
         await screen.shows("51 lines")
         assert screen.app.store.selected == "C1"
+        await screen.press("tab", "right", "space", "left", "left", "space", "right", "space")
+        assert view(screen).reader.choice.paths.keys() == {"server", "C2"}
+        assert screen.app.targets() == ["server"]  # not C1, which is in sight no more
+
+    interface(project, script, live=False)
+
+
+def test_rows_may_go_while_they_are_painted(project: Project, interface: Interface, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(log(project, "C1"), *(f"line {number}" for number in range(50)))
+
+    async def script(screen: Screen) -> None:
+        await opened(screen)
+        await screen.shows("line 49")
+        reader = view(screen).reader
+        rows = reader.rows
+        assert isinstance(rows, LogRows)
+        text = rows.text
+
+        def last(row: int) -> tuple[str, str]:
+            reader.rows = None  # as the reader's thread does it when other lines are chosen
+            return text(row)
+
+        monkeypatch.setattr(rows, "text", last)
+        view(screen).on_resize()
+        monkeypatch.undo()
+        await screen.shows("line 48", "line 49")
 
     interface(project, script, live=False)
 
