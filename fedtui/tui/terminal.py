@@ -108,11 +108,14 @@ def page(app: App[Any], path: Path) -> None:
     Raises
     ------
     UserError
-        When the pager cannot be started, or there is no terminal to show it in: the interface is in a browser.
+        When `$PAGER` is no command or cannot be started, or there is no terminal to show it in: the interface is in a browser.
     """
     from textual.app import SuspendNotSupported
 
-    command = [*shlex.split(os.environ.get("PAGER") or "less"), str(path)]
+    try:
+        command = [*(shlex.split(os.environ.get("PAGER", "")) or ["less"]), str(path)]
+    except ValueError as error:
+        raise UserError(f"PAGER is no command ({str(error).lower()}): set it to a program that shows files") from None
     try:
         with app.suspend():
             subprocess.run(command, env=os.environ | {"LESSSECURE": "1", "LESS": "-S"}, check=False)

@@ -19,9 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from textual.app import App
 
 from fedtui.tui import terminal
 from fedtui.tui.glyphs import to_ascii
+from poweranger.errors import UserError
 from tests.fedtui.daemon.conftest import REPOSITORY, House
 
 LEAVE, SHOW_CURSOR, NO_MOUSE = b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l"
@@ -236,6 +238,12 @@ def test_the_locale_decides_about_unicode(variables: dict[str, str], utf8: bool,
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert terminal.speaks_utf8() is utf8
+
+
+def test_a_pager_that_is_no_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGER", "less 'x")
+    with pytest.raises(UserError, match="PAGER is no command \\(no closing quotation\\)"):
+        terminal.page(App(), tmp_path / "C1.log")
 
 
 def test_ascii_keeps_widths() -> None:
