@@ -6,7 +6,6 @@ import functools
 import importlib
 import importlib.util
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -26,13 +25,14 @@ from fedtui.tui.happenings import Seen, what_happened
 from fedtui.tui.pane import Pane
 from fedtui.tui.store import Looker, News, Note, Store
 from fedtui.tui.typing_ahead import TypingAhead
+from fedtui.tui.watch import Watch
 from fedtui.tui.widgets.key_bar import KeyBar
 from fedtui.tui.widgets.top_bar import TopBar
+from poweranger.errors import UserError
 
 if TYPE_CHECKING:
     from fedtui.tui.program import Program
 
-LOOK_S = 1.0
 PLACES = {"overview": "Overview", "metrics": "Metrics", "rounds": "Rounds", "logs": "Logs", "memory": "Memory", "config": "Config", "runs": "Runs"}
 SECONDS_SHOWN = {"information": 4.0, "warning": 8.0, "error": 12.0}
 
@@ -86,12 +86,11 @@ class FedApp(TypingAhead):
         self.store = Store(project, read_only=read_only)
         self.actions = Actions(self)
         self.program: Program | None = None  # the last one that was run, such as an evaluation
+        self.goes_on: list[str] = []  # without the interface, once that has been left
         self.place = ""
         self.panes: dict[str, Pane] = {}
         self._saved = saved.load(project)
-        self._look = look
-        self._looking = threading.Event()  # set: look at once, rather than when the second is over
-        self._gone = False
+        self._watch = Watch(self, lambda: look(self.store.wanted()), self.show_news) if look is not None else None
         self._top = TopBar({name: f"{key} {self.places[name]}" for key, name in enumerate(PLACES, 1) if name in self.places})
         self.set_class(ascii, "-ascii")
 
@@ -123,8 +122,8 @@ class FedApp(TypingAhead):
 
     def on_unmount(self) -> None:
         """However it ends: look no more, and leave no program of ours behind."""
-        self._gone = True
-        self._looking.set()
+        if self._watch is not None:
+            self._watch.end()
         if self.program is not None:
             self.program.end()
 
@@ -142,34 +141,8 @@ class FedApp(TypingAhead):
         place = self._saved.get("place")
         if not self.panes:  # else a key was faster
             await self.action_go(place if place in self.places else next(iter(self.places)))
-        if self._look is not None:
-            self.call_after_refresh(threading.Thread(target=self._watch, args=(self._look,), daemon=True).start)
-
-    def _watch(self, look: Callable[..., News]) -> None:
-        """In a thread of its own: look, hand over, wait until that is on the screen, wait a second."""
-        shown = threading.Event()
-        pause = 0.0  # the first look is a short one
-        while not self._gone:
-            self._looking.clear()
-            try:
-                news = look(self.store.wanted())
-            except Exception as error:  # a mistake of ours must not stop the watch
-                news = {"daemon_ok": False, "daemon_error": f"the interface made a mistake ({type(error).__name__}: {error})", "tables": {}}
-            shown.clear()
-            try:
-                self.call_later(self._show, news, shown)
-            except RuntimeError:  # the interface has been left meanwhile
-                return
-            while not shown.wait(1.0) and not self._gone:  # a frozen terminal holds the UI thread up
-                pass
-            self._looking.wait(pause)
-            pause = LOOK_S
-
-    def _show(self, news: News, shown: threading.Event) -> None:
-        try:
-            self.show_news(news)
-        finally:
-            shown.set()
+        if self._watch is not None:
+            self.call_after_refresh(self._watch.start)
 
     def show_news(self, news: News) -> None:
         """Take over what was seen, and let the visible place show it."""
@@ -190,7 +163,8 @@ class FedApp(TypingAhead):
 
     def look_again(self) -> None:
         """Look at once."""
-        self._looking.set()
+        if self._watch is not None:
+            self._watch.look_again()
 
     def expect(self, name: str, doing: str | None) -> None:
         """Show at once what has been asked of a process; None when that is done."""
@@ -242,7 +216,7 @@ class FedApp(TypingAhead):
         if isinstance(state, dict):
             try:
                 pane.restore(state)
-            except (TypeError, ValueError, KeyError, LookupError, AttributeError) as error:
+            except (TypeError, ValueError, LookupError, AttributeError, UserError) as error:
                 self.log(f"the saved state of {place} is of no use: {error}")
 
     def remember(self) -> None:
@@ -294,11 +268,11 @@ class FedApp(TypingAhead):
     def kill(self, names: list[str]) -> None:
         """Kill processes, after a question."""
         if self.actions.allowed():
-            from fedtui.tui.dialogs import confirm
+            from fedtui.tui.dialogs import confirm, listed
 
             consequence = "The run ends, and can be resumed from its last complete round." if "server" in names else "The round goes on without it."
             confirm(
-                self, f"Kill {', '.join(names)}?", f"It ends at once (SIGKILL), without saving. {consequence}",
+                self, f"Kill {listed(names)}?", f"It ends at once (SIGKILL), without saving. {consequence}",
                 "kill", lambda: self.actions.act(names, "kill"),
             )
 
@@ -309,10 +283,10 @@ class FedApp(TypingAhead):
     def action_down(self) -> None:
         """Stop everything, after a question."""
         if self.actions.allowed():
-            from fedtui.tui.dialogs import confirm
+            from fedtui.tui.dialogs import confirm, listed
 
             confirm(
-                self, "Stop everything?", f"{', '.join(self.store.active)}: the clients are stopped first, then the server. A run can be resumed later.",
+                self, "Stop everything?", f"{listed(self.store.active)}: the clients are stopped first, then the server. A run can be resumed later.",
                 "stop all", self.actions.down,
             )
 
@@ -378,10 +352,10 @@ class FedApp(TypingAhead):
         else:
             self.leave()
 
-    def leave(self) -> None:
-        """Close the interface. What runs goes on."""
+    def leave(self, *, stopped: bool = False) -> None:
+        """Close the interface. What runs goes on, unless all has been `stopped` for it."""
+        self.goes_on = [] if stopped else self.store.active
         self.remember()
-        self._gone = True
         self.exit(0)
 
 
@@ -399,6 +373,6 @@ def open_interface(project: Project, *, read_only: bool = False, mouse: bool = T
     app = FedApp(project, read_only=read_only, ascii=ascii or not terminal.speaks_utf8(), look=Looker(project).look)
     app.run(mouse=mouse)
     code = app.return_code or 0
-    if code == 0 and app.store.active:
-        print(f"fedtui: {', '.join(app.store.active)} go on; `fedtui` comes back, `fedtui down` stops everything", file=sys.stderr)
+    if app.goes_on:
+        print(f"fedtui: {', '.join(app.goes_on)} go on; `fedtui` comes back, `fedtui down` stops everything", file=sys.stderr)
     return code

@@ -3,19 +3,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label
+from textual.widgets import Button, Label
 
 from fedtui.cleaning import clean
+from fedtui.tui.widgets.line_input import LineInput
 from poweranger.errors import UserError
 
 if TYPE_CHECKING:
     from fedtui.tui.app import FedApp
+
+
+NAMED = 8  # of many processes: however long their names are, the answers still fit below them
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,18 @@ class Prompt(ModalScreen[str | None]):
         with Vertical(classes="dialog"):
             yield Label(self._title, classes="title", markup=False)
             yield Label(self._text, markup=False)
-            yield Input(self._value, compact=True)
+            yield LineInput(self._value)
             yield Label("", classes="wrong", markup=False)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    def on_line_input_cancelled(self) -> None:
+        """Answer nothing."""
+        self.dismiss(None)
+
+    def on_input_changed(self, event: LineInput.Changed) -> None:
         """Say what is wrong so far."""
         self.query_one(".wrong", Label).update(self._wrong(event.value))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_input_submitted(self, event: LineInput.Submitted) -> None:
         """Answer, when nothing is wrong."""
         if not self._wrong(event.value):
             self.dismiss(event.value)
@@ -108,6 +117,11 @@ class Prompt(ModalScreen[str | None]):
         except UserError as error:
             return clean(str(error))
         return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, of many only the first ones, and how many more there are."""
+    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
 
 
 def confirm(app: App[Any], title: str, text: str, verb: str, then: Callable[[], object]) -> None:
@@ -131,6 +145,6 @@ def ask_to_leave(app: FedApp) -> None:
         if answer == "leave":
             app.leave()
         elif answer == "stop":
-            app.actions.down(then=app.leave)
+            app.actions.down(then=partial(app.leave, stopped=True))
 
-    app.push_screen(Choice("Quit?", f"{', '.join(app.store.active)} run. They go on without this interface; `fedtui` comes back to them.", answers), act)
+    app.push_screen(Choice("Quit?", f"{listed(app.store.active)} run. They go on without this interface; `fedtui` comes back to them.", answers), act)

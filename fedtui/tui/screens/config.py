@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 
 from fedtui.config_edit import set_values
 from fedtui.tui.actions import in_background
+from fedtui.tui.dialogs import listed
 from fedtui.tui.draft import Draft
 from fedtui.tui.pane import Pane
 from fedtui.tui.project_file import ProjectFile
@@ -128,6 +129,7 @@ class ConfigPane(Pane):
                 self.draft.drop()
                 self.query_one(SettingsPanel).show()
             elif answer == "save":
+                self._own_save = True  # already now: the file may be looked at before it is said that it was saved
                 in_background(self.app, lambda: set_values(self.store.project, changes, file.fingerprint), self._saved, self._failed)
 
         self.app.push_screen(SaveDialog("pyproject.toml", [self._change(name) for name in changes]), act)
@@ -138,14 +140,15 @@ class ConfigPane(Pane):
         return Change(entry.wrong or before, f"{name} = {_toml(self.draft.changes[name])}", when(BY_NAME[name]))
 
     def _saved(self, names: list[str]) -> None:
-        self._own_save = bool(names)
+        self._own_save &= bool(names)
         self.stale.saved(names)
         waiting = self.stale.readers(self.store, names)
-        remedy = f"{', '.join(waiting)} go by the old values until they are started again" if waiting else ""
-        self.fed.say(f"saved {', '.join(names)}" if names else "the file has these values already", remedy=remedy)
+        remedy = f"{listed(waiting)} go by the old values until they are started again" if waiting else ""
+        self.fed.say(f"saved {listed(names)}" if names else "the file has these values already", remedy=remedy)
         self.fed.look_again()
 
     def _failed(self, error: UserError) -> None:
+        self._own_save = False
         self.fed.say(str(error), "error", "nothing was saved; your changes are kept")
         self.fed.look_again()
 

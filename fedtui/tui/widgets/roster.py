@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 import threading
 from collections.abc import Callable
 from typing import ClassVar
@@ -66,17 +67,23 @@ class RosterPanel(Vertical):
         """Follow file and processes."""
         if store.file is not None:
             self.file = store.file
-        roster = self.file.roster
+        roster, listing = self.file.roster, self.query_one(Listing)
+        if problem := self.file.error or self.file.roster_error:
+            listing.empty = "\n".join(textwrap.wrap(f"{problem}: mend it, it is read again at once", 72))
+            listing.put([])
+            listing.refresh()
+            entitle(self, "Clients")
+            self._show_counts()
+            return
         clients = roster.effective()
         rows = [Row(SERVER, (SERVER, self._state(SERVER), (f"listens on {roster.server_address}", "muted")))]
         for client in clients:
             images = typed_path(client.data_dir, store.project.root) if client.data_dir else "synthetic"
             environment = shlex.join(f"{name}={value}" for name, value in client.env.items())
             rows.append(Row(client.name, (client.name, self._state(client.name), (images, "" if client.data_dir else "muted"), environment)))
-        self.query_one(Listing).put(rows)
+        listing.put(rows)
         later = [client.name for client in clients if self.stale.client_is_later(store, client.name)]
-        notes = [self.file.roster_error] if self.file.roster_error else []
-        notes += ["the roster is empty: these are made up (a adds yours)"] if not roster.clients else []
+        notes = ["the roster is empty: these are made up (a adds yours)"] if not roster.clients else []
         notes += [f"{glyph('backoff')} {', '.join(later)}: counts from the next start"] if later else []
         entitle(self, "Clients", "  ".join(notes))
         self._show_counts()
@@ -101,7 +108,7 @@ class RosterPanel(Vertical):
     def _add(self, wish: Wish | None) -> None:
         if wish is not None:
             name = wish.name
-            self._do(f"added {name}", lambda: self._write(wish), lambda: config_edit.remove_client(self.store.project, name), f"s on {name} starts it")
+            self._do(f"added {name}", lambda: self._write(wish), lambda: config_edit.remove_client(self.store.project, name), f"s on {name} in Overview (1) starts it")
             self.query_one(Listing).go(name)
 
     @on(Listing.Opened, "#clients")
@@ -138,9 +145,8 @@ class RosterPanel(Vertical):
 
         self._do(
             f"changed {name}", lambda: change(wish.data_dir, wish.env, client.env), lambda: change(old_dir, client.env, wish.env),
-            f"{name} goes by it when it is started again (r)" if name in self.store.active else "",
+            f"{name} goes by it when it is started again (r in Overview)" if name in self.store.active else "", changed=name,
         )
-        self.stale.saved([f"client {name}"])
 
     def action_remove(self) -> None:
         """Take the client under the cursor out of the roster, after a question."""
@@ -170,9 +176,11 @@ class RosterPanel(Vertical):
     def _write(self, wish: Wish) -> None:
         config_edit.add_client(self.store.project, wish.name, wish.data_dir or None, wish.env)
 
-    def _do(self, what: str, work: Callable[[], None], back: Callable[[], None], remedy: str) -> None:
+    def _do(self, what: str, work: Callable[[], None], back: Callable[[], None], remedy: str, *, changed: str = "") -> None:
         def done(_: None) -> None:
             self._steps.append((what, back))
+            if changed:
+                self.stale.saved([f"client {changed}"])
             self._done(what, remedy)
 
         in_background(self.app, work, done, self._failed)

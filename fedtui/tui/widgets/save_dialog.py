@@ -31,11 +31,13 @@ class SaveDialog(ModalScreen[str | None]):
         Binding("d", "dismiss('discard')", "discard"),
         Binding("left", "app.focus_previous", show=False),
         Binding("right", "app.focus_next", show=False),
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
     ]
     DEFAULT_CSS = """
     SaveDialog { align: center middle; background: $background 60%; }
     SaveDialog > Vertical { width: 76; max-width: 96%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
-    SaveDialog VerticalScroll { height: auto; max-height: 100%; margin: 1 0; }
+    SaveDialog VerticalScroll { height: auto; max-height: 50vh; margin: 1 0; }
     SaveDialog Static { height: auto; }
     SaveDialog Horizontal { height: 1; }
     SaveDialog Button { margin-right: 2; min-width: 8; }
@@ -56,6 +58,10 @@ class SaveDialog(ModalScreen[str | None]):
                 yield Button("save (w)", id="save", variant="primary", compact=True)
                 yield Button("go on editing (esc)", id="edit", compact=True)
                 yield Button("discard (d)", id="discard", variant="error", compact=True)
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll by lines, where there are more changes than fit."""
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer."""

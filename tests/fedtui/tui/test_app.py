@@ -199,7 +199,8 @@ class TestLeaving:
             await screen.hides("Quit?")
             await screen.press("q", "enter")
 
-        assert interface(house.project, script).return_code == 0  # type: ignore[attr-defined]
+        app = interface(house.project, script)
+        assert app.return_code == 0 and app.goes_on == ["server", "C1", "C2"]  # type: ignore[attr-defined]
         assert {process["state"] for process in house.ps().values()} == {"running"}
 
     def test_or_is_stopped_first(self, house: House, interface: Interface) -> None:
@@ -211,7 +212,7 @@ class TestLeaving:
             await screen.press("q", "D")
             await screen.until(lambda: screen.app.return_code == 0, "the end")
 
-        interface(house.project, script)
+        assert not interface(house.project, script).goes_on  # type: ignore[attr-defined]
         assert {process["state"] for process in house.ps().values()} == {"stopped"}
 
     def test_one_finds_things_as_one_left_them(self, house: House, interface: Interface) -> None:

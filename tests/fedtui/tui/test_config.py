@@ -18,6 +18,7 @@ from fedtui.tui.draft import Draft
 from fedtui.tui.project_file import ProjectFile
 from fedtui.tui.store import Looker
 from fedtui.tui.widgets.listing import Listing
+from fedtui.tui.widgets.save_dialog import Change, SaveDialog
 from poweranger.run_config import KEYS
 from tests.fedtui.daemon.conftest import REPOSITORY
 from tests.fedtui.tui.conftest import Screen
@@ -222,6 +223,23 @@ class TestEditing:
 
         at_config(script)
 
+    def test_a_kept_change_that_is_not_allowed_any_more_ends_nothing(self, at_config: AtConfig, project: Project) -> None:
+        (project.state / "tui.json").write_text('{"panes": {"config": {"changes": {"num-server-rounds": -1}}}}')
+
+        async def script(screen: Screen) -> None:
+            assert "not saved" not in screen.text and re.search(r"num-server-rounds +3 ", screen.text)
+
+        at_config(script)
+
+    def test_many_changes_are_scrolled_through_above_the_answers(self, at_config: AtConfig) -> None:
+        async def script(screen: Screen) -> None:
+            screen.app.push_screen(SaveDialog("pyproject.toml", [Change(f"key-{number} = 1", f"key-{number} = 2") for number in range(20)]))
+            await screen.shows("+ key-0 = 2", "save (w)", "discard (d)")
+            await screen.press(*["down"] * 40)
+            await screen.shows("+ key-19 = 2", "save (w)", "discard (d)")
+
+        at_config(script, (80, 24))
+
     def test_discarded_changes_are_gone(self, at_config: AtConfig, project: Project) -> None:
         async def script(screen: Screen) -> None:
             await to(screen, "augment")
@@ -424,6 +442,18 @@ class TestRoster:
 
         at_config(script, processes=(process("server"), process("north")))
         assert project.pyproject.read_text() == PYPROJECT
+
+    def test_a_roster_that_cannot_be_read_shows_why_and_no_other(self, at_config: AtConfig, project: Project) -> None:
+        async def script(screen: Screen) -> None:
+            await screen.shows("north", "listens on")
+            for wrong, why in (("[tool.fedtui]\nserver-address = 7\n", "server-address = 7 is not allowed"), ("[[", "no valid TOML")):
+                project.pyproject.write_text(PYPROJECT + wrong)
+                await screen.shows(why, "mend it, it is read again at once")
+                assert "listens on" not in screen.text and "made up" not in screen.text
+            project.pyproject.write_text(PYPROJECT)
+            await screen.shows("north", "listens on")
+
+        at_config(script)
 
     def test_the_servers_address_is_checked_and_set(self, at_config: AtConfig, project: Project) -> None:
         async def script(screen: Screen) -> None:
