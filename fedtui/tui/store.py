@@ -119,8 +119,8 @@ class Store:
         return self._tables.get(run, {})
 
     def wanted(self) -> dict[str, bool]:
-        """The runs whose tables somebody shows, and whether they are here already."""
-        return {run: run in self._tables for run in self._wanted}
+        """The runs whose tables somebody shows, and whether they are here already. Called from the thread that looks."""
+        return {run: run in self._tables for run in list(self._wanted)}  # a list at once: the other thread may change it meanwhile
 
     def take(self, news: News) -> frozenset[str]:
         """Take over what a look has seen; the names of what has changed."""
@@ -182,8 +182,8 @@ class Looker:
             return {**news, "tables": {}}
         with contextlib.suppress(OSError):
             news["runs"] = self._runs()
-        with contextlib.suppress(OSError, UserError):
-            news["run"] = self._newest(news.get("progress", {}).get("run"))
+        if "progress" in news:  # else they stay together as they were seen last
+            news["run"] = self._newest(news["progress"].get("run"))
         news["file"] = self._project_file()
         news["tables"] = self._read_tables(wanted)
         return news
@@ -221,13 +221,17 @@ class Looker:
         return [summary for _, summary in found.values()]
 
     def _newest(self, name: str | None) -> dict[str, Any]:
+        """What `run.toml` tells of a run; nothing when it cannot be read: never what another run's told."""
         from poweranger.results import read_info
 
         if name is None:
             return {}
         path = self.project.results / "runs" / name
         if (mark := (name, _mark(path / "run.toml"))) != self._run[0]:
-            self._run = (mark, clean_all(read_info(path)))
+            try:
+                self._run = (mark, clean_all(read_info(path)))
+            except UserError:
+                return {}
         return self._run[1]
 
     def _project_file(self) -> ProjectFile | None:

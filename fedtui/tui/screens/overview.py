@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.widget import Widget
 
+from fedtui.cleaning import clean
 from fedtui.processes import describe
 from fedtui.tui.glyphs import sparkline
 from fedtui.tui.pane import Pane
@@ -114,7 +115,7 @@ class OverviewPane(Pane):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take them back."""
-        self._filter = str(state.get("filter", ""))
+        self._filter = clean(str(state.get("filter", "")))
         self._lower = "log" if state.get("lower") == "log" else "charts"
         self._arrange()
 
@@ -136,8 +137,8 @@ class OverviewPane(Pane):
                 examples=examples.get(name, ""), round=answered.get(name, ""),
             )))  # fmt: skip
         table.show(rows, store.selected)
-        if table.selected and table.selected != store.selected and not self._filter:
-            store.selected = table.selected
+        if table.selected and table.selected != store.selected:  # what keys act on is what is in sight
+            self._select(table.selected)
         running, far = len(store.active), sum(process.get("role") == "remote" for process in store.processes)
         how = f"{running} of {len(store.processes) - far} run" + (f", {far} on other machines" if far else "")
         how = how if store.daemon_ok else "as last seen" if store.loaded else ""
@@ -160,11 +161,14 @@ class OverviewPane(Pane):
     def on_process_table_selected(self, event: ProcessTable.Selected) -> None:
         """The log and the keys follow the cursor."""
         if event.name and event.name != self.store.selected:
-            self.store.selected = event.name
-            self._show_log()
-            self.refresh_bindings()
+            self._select(event.name)
         else:
             self._show_processes()
+
+    def _select(self, name: str) -> None:
+        self.store.selected = name
+        self._show_log()
+        self.refresh_bindings()
 
     def on_process_table_opened(self) -> None:
         """Enter on a process shows its log."""
@@ -184,10 +188,10 @@ class OverviewPane(Pane):
 
     async def action_filter(self) -> None:
         """Type a part of the names to show."""
-        from textual.widgets import Input  # only now: the first paint need not pay for it
+        from fedtui.tui.widgets.line_input import LineInput  # only now: the first paint need not pay for it
 
         await self.query("Input").remove()
-        entry = Input(self._filter, placeholder="show only processes whose name has …; enter keeps it, escape ends it", compact=True)
+        entry = LineInput(self._filter, "show only processes whose name has …; enter keeps it, escape ends it")
         await self.mount(entry, after=self.query_one(ProcessTable))
         entry.focus()
 
@@ -200,6 +204,10 @@ class OverviewPane(Pane):
         """Keep the filter."""
         await self.query("Input").remove()
         self.take_focus()
+
+    async def on_line_input_cancelled(self) -> None:
+        """Show all again."""
+        await self.action_clear()
 
     async def action_clear(self) -> None:
         """Take back, one at a time: the filter, the marks; then what is open over the place."""

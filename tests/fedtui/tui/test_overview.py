@@ -3,13 +3,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from textual import events
 
 from fedtui.project import Project
-from fedtui.tui.store import Looker, News, clean_all
+from fedtui.tui.store import Looker, News, Store, clean_all
 from fedtui.tui.widgets.process_table import age
+from poweranger.errors import UserError
 from poweranger.results import Run
 from tests.fedtui.tui.conftest import Screen
 
@@ -87,6 +90,8 @@ class TestSizes:
             assert "q quit" in screen.lines[-1] and "used" in screen.text
             await screen.press("G")
             await screen.shows("東京")
+            await screen.press("D")
+            await screen.shows("Stop everything?", "and 56 more", "no (n)", "stop all (y)")
 
         interface(project, script, size, live=False)
 
@@ -157,6 +162,28 @@ class TestPanels:
 
         interface(project, script, live=False)
 
+    def test_keys_act_on_what_the_filter_leaves_in_sight(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            screen.app.show_news(news(*map(process, ("server", *(f"C{number}" for number in range(60))))))
+            await screen.press("slash")
+            await screen.type("c")
+            await screen.press("enter")
+            assert not screen.row("server") and "▸ C0 " in screen.text
+            assert screen.app.targets() == ["C0"]
+            await screen.shows("Log of C0")
+
+        interface(project, script, live=False)
+
+    def test_what_is_pasted_into_the_filter_reaches_the_terminal_clean(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            screen.app.show_news(news(process("server")))
+            await screen.press("slash")
+            screen.app.post_message(events.Paste("ser\x1b]0;title\x07ver\u202e"))
+            await screen.shows("filter: server")
+            assert screen.row("server") and "\x1b" not in screen.text and "\u202e" not in screen.text
+
+        interface(project, script, live=False)
+
 
 def test_curves_and_answers_come_from_the_files_of_the_run(project: Project, interface: Interface) -> None:
     run = Run.create(project.results, "demo", {"num-server-rounds": 3})
@@ -219,3 +246,26 @@ def test_ages_seldom_change(seconds: float | None, text: str) -> None:
     assert age(seconds) == text
 
 
+
+
+class Told(Looker):
+    """Sees the files; what the daemon says of the newest run is the test's, None when it does not answer."""
+
+    newest: str | None = None
+
+    def _daemon(self) -> Any:
+        if self.newest is None:
+            raise UserError("the daemon does not answer")
+        return SimpleNamespace(processes=list, memory=dict, info=dict, progress=lambda: {"run": self.newest})
+
+
+def test_what_is_known_of_a_run_is_of_that_run(project: Project) -> None:
+    one, two = (Run.create(project.results, word, {"num-server-rounds": 3}) for word in ("one", "two"))
+    (two.path / "run.toml").write_text("no TOML")
+    looker, store = Told(project), Store(project)
+    seen = []
+    for looker.newest in (one.path.name, one.path.name, None, two.path.name):
+        store.take(looker.look({}))
+        seen.append((store.progress["run"], store.run.get("run")))
+    name = one.path.name  # the first look is only at what the daemon says; without the daemon all stays as it was
+    assert seen == [(name, None), (name, name), (name, name), (two.path.name, None)]
