@@ -49,7 +49,7 @@ class FolderBrowser(Widget):
     """
 
     DEFAULT_CSS = """
-    FolderBrowser { height: 1fr; }
+    FolderBrowser { width: 1fr; height: 1fr; }
     FolderBrowser > Horizontal { height: 1fr; margin-top: 1; }
     FolderBrowser Folders { width: 2fr; margin-right: 2; }
     FolderBrowser ClassCountsView { width: 3fr; }
