@@ -169,7 +169,7 @@ class TestStarting:
     def test_a_new_run_gets_the_configuration_but_for_what_each_site_decides(self, house: House, stopped: Run, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             await screen.app.action_go("runs")
-            await screen.shows(stopped.name)
+            await screen.shows("Runs  1", stopped.name)
             await screen.press("n")
             await screen.shows("Start a new run?", "num-server-rounds=9", "learning-rate=0.2")
             await screen.press("y")
@@ -205,7 +205,7 @@ class TestStarting:
     def test_read_only_starts_nothing(self, house: House, stopped: Run, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             await screen.app.action_go("runs")
-            await screen.shows(stopped.name)
+            await screen.shows("Runs  1", stopped.name)
             await screen.press("n")
             await screen.shows("--read-only")
             assert len(screen.app.screen_stack) == 1
