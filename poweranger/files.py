@@ -49,10 +49,23 @@ def replace_files(files: Sequence[tuple[Path, Callable[[BinaryIO], object]]], *,
                     list(pool.map(os.fsync, opened))
         for new, (path, _) in zip(beside, files, strict=True):
             os.replace(new, path)
+        if durable:
+            for folder in dict.fromkeys(path.parent for path, _ in files):
+                _sync(folder)
     except BaseException:
         for new in beside:
             new.unlink(missing_ok=True)
         raise
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk keep the names of the files in a folder, too, where its file system knows of that."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_unfinished(folder: Path) -> None:

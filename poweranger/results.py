@@ -108,33 +108,32 @@ class Run:
         info = read_info(path)
         if "federation" not in info or not (path / "models" / "round_000.npz").is_file():
             raise UserError(f"run {path.name} ended before its first model was made: start a new run instead")
-        run = cls(path, info)
-        remove_unfinished(path)
-        done = int(info["rounds_done"])
-        for table in run.tables.values():
-            table.cut_after(done)
-        for number, snapshot in snapshots(path).items():
-            if number > done:
-                snapshot.unlink()
-        for number, kept in _numbered(path, STATE).items():
-            if number > done:
-                kept.unlink()
-        for folder in ("metrics", "models"):
-            _point(results / folder, path / folder)
-        info.pop("end", None)
-        info.pop("reason", None)
-        if info.pop("stopped_early", False):
-            info["patience_since"] = done
-        run.update(outcome="running", resumed=[*info.get("resumed", []), now()], **_writer())
+        done = info.get("rounds_done")
+        if type(done) is not int:
+            raise UserError(f"{path / 'run.toml'} is damaged, it has no number of rounds_done: start a new run instead")
+        try:
+            run = cls(path, info)
+            remove_unfinished(path)
+            for table in run.tables.values():
+                table.cut_after(done)
+            for number, file in [*snapshots(path).items(), *_numbered(path, STATE).items()]:
+                if number > done:
+                    file.unlink()
+            for folder in ("metrics", "models"):
+                _point(results / folder, path / folder)
+            info.pop("end", None)
+            info.pop("reason", None)
+            if info.pop("stopped_early", False):
+                info["patience_since"] = done
+            run.update(outcome="running", resumed=[*info.get("resumed", []), now()], **_writer())
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror or error}): give this user the right to, or make room") from None
         return run
 
     def update(self, **values: Any) -> None:
         """Set values in `run.toml` and write it."""
         self.info.update(values)
-        replace_file(self.path / "run.toml", self._write_info)
-
-    def _write_info(self, file: BinaryIO) -> None:
-        file.write(tomli_w.dumps(_ordered(self.info)).encode())
+        replace_file(self.path / "run.toml", _writing(self.info))
 
     def progress(self, values: Mapping[str, Any]) -> None:
         """Replace `progress.json`. Not durable: it is of interest only while the run goes."""
@@ -176,8 +175,9 @@ class Run:
             files += [(self.path / "models" / name, lambda file: file.write(snapshot.getbuffer())) for name in names]
             if state:
                 files.append((self.path / "models" / f"{STATE}_{number:03d}.npz", lambda file: np.savez(file, **state)))  # type: ignore[arg-type]
-        self.info |= {"rounds_done": number} | ({"best": dict(best)} if best else {})
-        replace_files([*files, (self.path / "run.toml", self._write_info)])  # run.toml is the last: it says that the round is complete
+        info = {**self.info, "rounds_done": number} | ({"best": dict(best)} if best else {})
+        replace_files([*files, (self.path / "run.toml", _writing(info))])  # run.toml is the last: it says that the round is complete
+        self.info = info
         if weights is not None:
             for old, kept in _numbered(self.path, STATE).items():
                 if old < number:
@@ -292,7 +292,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable snapshot: {error}") from None
 
 
@@ -318,6 +318,12 @@ def _point(link: Path, folder: Path) -> None:
     if link.is_dir() and not link.is_symlink():
         raise UserError(f"{link} is a folder where a link to the newest run belongs: move it away")
     replace_link(link, folder)
+
+
+def _writing(info: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
+    """What writes `run.toml`."""
+    content = tomli_w.dumps(_ordered(info)).encode()
+    return lambda file: file.write(content)
 
 
 def _ordered(info: Mapping[str, Any]) -> dict[str, Any]:

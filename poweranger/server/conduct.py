@@ -89,6 +89,9 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
     if "federation" in run.info:
         federation = sites.federation = Federation.from_dict(run.info["federation"])
         number, weights = run.last_weights()
+        if done >= rounds:
+            _check_complete(run, number, rounds)
+            return
         log(f"run {run.name} goes on after round {done} of {rounds}" + ("" if number == done else f" with the model of round {number}"))
         sites.wait_for(max(config["min-available-clients"], config["start-clients"]), settle=True)
     else:
@@ -110,6 +113,14 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
     session = Session(run, Best(run, config, log), protection, sites, exchange, federation, config, shapes, log, first_round=done + 1)
     session.events = EventFiles(run) if config["tensorboard"] else None
     make_strategy(session).start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
+
+
+def _check_complete(run: Run, number: int, rounds: int) -> None:
+    """A resumed run without a round to go needs no clients; one whose last rounds gave no model stays failed."""
+    more = "set num-server-rounds higher to go on"
+    if number < run.info["rounds_done"]:
+        raise RunFailed(f"run {run.name} has no round left of {rounds}, and those after round {number} gave no model: {more}")
+    log(f"run {run.name} has no round left of {rounds}: {more}")
 
 
 def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any], federation: Federation, run: Run) -> list[np.ndarray]:

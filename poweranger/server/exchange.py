@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from poweranger.messages import reason_of
 from poweranger.server.superlink.grid import LocalGrid
 
 POLL = 0.2  # seconds between looks at a grid that cannot wake us
@@ -124,7 +125,7 @@ class Exchange:
             for asked, reply in self.pull(waiting).items():
                 client_id, seconds = names[waiting.pop(asked).metadata.dst_node_id], time.monotonic() - start
                 if reply.has_error():
-                    answers.append(Answer(client_id, "failed", seconds, reply.error.reason or "the client's app failed"))
+                    answers.append(Answer(client_id, "failed", seconds, reason_of(reply) or "the client's app failed"))
                 else:
                     answers.append(Answer(client_id, "ok", seconds, message=reply))
                 if waiting:

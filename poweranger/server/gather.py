@@ -39,7 +39,7 @@ def gather_each(messages: list[Message], send: Send, classes: int, weights: int)
         reply = answer.message
         if answer.outcome != "ok" or reply is None:
             continue
-        kind = reply_kind(reply.metadata.message_type)
+        kind = reply_kind(messages[0].metadata.message_type)
         try:
             check(kind, reply.content, {"classes": classes})
             figures = read_figures(reply, classes)

@@ -22,11 +22,12 @@ def draw(session: Session, number: int, phase: str) -> dict[int, str]:
     config, sites = session.config, session.sites
     minimum = config["min-fit-clients"] if phase == FIT else config["min-evaluate-clients"]
     needed = max(minimum, config["min-available-clients"]) if phase == FIT else minimum
-    sites.update()
-    if len(sites.free()) < needed:
+
+    def while_waiting() -> None:
         session.save()
         session.report("waiting", number - 1)
-    sites.wait_for(needed)
+
+    sites.wait_for(needed, while_waiting=while_waiting)
     fraction = config["fraction-fit"] if phase == FIT else config["fraction-evaluate"]
     free = sites.free()
     if phase == FIT and (drawn := session.protection.draw(list(free))) is not None:
@@ -60,8 +61,7 @@ def ask(session: Session, current: Round, messages: list[Message], names: Mappin
     def send(wanted: list[Message], step: str) -> list[Answer]:
         def on_answer(so_far: list[Answer]) -> None:
             session.save()  # of the round before, while the clients work
-            if not step:
-                session.report(phase, number, sampled=sampled, replied=sorted(answer.client_id for answer in so_far))
+            session.report(phase, number, sampled=sampled, replied=sorted(answer.client_id for answer in so_far))
 
         return session.exchange.ask(
             wanted, names, f"round {number} {phase} {step}".rstrip(), deadline=timeout, grace=session.config["round-grace"], on_answer=on_answer,

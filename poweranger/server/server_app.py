@@ -54,7 +54,7 @@ def main() -> int:
     options = _parse()
     root = options.project.resolve()
     typed = parse_overrides(options.run_config)
-    if options.resume:
+    if options.resume is not None:
         config = resolve(_ran_with(root / "results", options.resume), typed)
     else:
         config = resolve(from_pyproject(root / "pyproject.toml"), from_environment(os.environ), typed)
@@ -71,7 +71,7 @@ def main() -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, end)
-        if options.resume:  # not before the port is open: a start that is refused leaves the run as it was
+        if options.resume is not None:  # not before the port is open: a start that is refused leaves the run as it was
             run = Run.resume(root / "results", options.resume)
             run.update(config=config)
         else:

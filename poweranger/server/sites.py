@@ -16,7 +16,7 @@ from poweranger.server.exchange import Exchange
 from poweranger.server.federation import Federation, why_not
 from poweranger.server.superlink.grid import LocalGrid
 
-SAY_EVERY = 30.0  # seconds between two lines on who is still missing
+SAY_EVERY = 30.0  # seconds between two lines on who is still missing, when their number stays
 ASK_AGAIN = 30.0  # seconds before a node that could not describe itself is asked anew
 TWICE = 5.0  # seconds before a second client of the same name is asked again: the first may have died (above SETTLE)
 SETTLE = 3.0  # seconds in which more clients may come when the configuration does not say how many to wait for
@@ -89,8 +89,12 @@ class Sites:
             self._touch()
         self._asked = {asked: node for asked, node in self._asked.items() if node in nodes}
 
-    def wait_for(self, count: int, *, settle: bool = False) -> None:
+    def wait_for(self, count: int, *, settle: bool = False, while_waiting: Callable[[], None] = lambda: None) -> None:
         """Wait until `count` clients are free; with `settle` also until nobody is still describing itself, for `round-deadline` seconds at most.
+
+        Parameters
+        ----------
+        while_waiting : called when they are not there at once, and again whenever somebody came or left.
 
         Raises
         ------
@@ -98,6 +102,7 @@ class Sites:
             After `client-wait` seconds, when that is set.
         """
         start = said = time.monotonic()
+        told, counted = -1.0, -1
         wait = self._config["client-wait"]
         while True:
             self.update()
@@ -106,10 +111,13 @@ class Sites:
             settling = settle and now - start < self._config["round-deadline"] and (self._asked or now - self._changed < quiet)
             if len(free) >= count and not settling:
                 return
+            if told != self._changed:
+                told = self._changed
+                while_waiting()
             if wait and now - start > wait and len(free) < count:
                 raise TooFewClients(f"only {self._who(free, count)} within client-wait = {wait:g} s")
-            if now - said > SAY_EVERY or said == start:
-                said = now
+            if now - said > SAY_EVERY or len(free) != counted:
+                said, counted = now, len(free)
                 self._log(f"waiting for clients: {self._who(free, count)}")
             self._exchange.wait(1.0)
 

@@ -146,7 +146,7 @@ class Saveable(Strategy):
         current.fitted = f"{len(good)}/{len(gathered.answers)}"
         needed = answers_needed(self.session.config)
         if len(good) < needed and names:  # chance may have drawn nobody: then the round is its noise
-            current.failure = gathered.failure or ( "no usable answer" if not good else f"{len(good)} usable answers, {self.session.config['strategy']} needs {needed}")
+            current.failure = gathered.failure or ("no usable answer" if not good else f"{len(good)} usable answers, {self.session.config['strategy']} needs {needed}")
             return None
         figures, examples = gathered.figures, {name: f.num_examples for name, f in gathered.figures.items()}
         if protection.private:

@@ -17,37 +17,41 @@ Rows = Callable[[Path], list[dict[str, str]]]
 ALL = "fraction-fit=1 fraction-evaluate=1 "
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "outcome", "reason"),
-    [
-        ("nan", "excluded", "NaN or infinite"),
-        ("shape", "excluded", "the model has 10"),
-        ("zero", "excluded", "0 examples"),
-        ("raise", "failed", "RuntimeError: see the client's log"),
-    ],
-)
-def test_a_bad_answer_costs_that_client_the_round_and_nobody_else(federation: Federation, rows: Rows, behaviour: str, outcome: str, reason: str) -> None:
-    federation.server(ALL + "num-server-rounds=2 min-available-clients=2")
+BAD = {  # behaviour of a client -> what is said of its training
+    "nan": ("excluded", "NaN or infinite"),
+    "shape": ("excluded", "the model has 10"),
+    "zero": ("excluded", "0 examples"),
+    "kind": ("excluded", "not declared for a reply to train"),
+    "raise": ("failed", "RuntimeError: see the client's log"),
+}
+
+
+def test_a_bad_answer_costs_that_client_the_round_and_nobody_else(federation: Federation, rows: Rows) -> None:
+    federation.server(ALL + f"num-server-rounds=2 min-available-clients={1 + len(BAD)}")
     federation.toy("C1")
-    federation.toy("C2", behaviour)
+    names = {f"C{number}": behaviour for number, behaviour in enumerate(BAD, 2)}
+    for name, behaviour in names.items():
+        federation.toy(name, behaviour)
     assert federation.finish() == 0, federation.log("server")
     part = [row for row in rows(federation.run / "metrics" / "participation.csv") if row["phase"] == "fit"]
-    assert [(row["client_id"], row["outcome"]) for row in part] == [("C1", "ok"), ("C2", outcome)] * 2
-    assert all(reason in row["reason"] for row in part if row["client_id"] == "C2")
+    assert [row["client_id"] for row in part] == ["C1", *names] * 2
+    for row in part:
+        outcome, reason = BAD[names[row["client_id"]]] if row["client_id"] in names else ("ok", "")
+        assert row["outcome"] == outcome and reason in row["reason"], row
     with np.load(federation.run / "models" / "round_002.npz") as archive:
         assert np.isfinite(archive["arr_0"]).all() and archive["arr_1"].shape == (4,)
 
 
-@pytest.mark.parametrize("behaviour", ["missing", "loss"])
-def test_a_missing_or_nan_metric_is_left_out_of_the_mean(federation: Federation, rows: Rows, behaviour: str) -> None:
-    federation.server(ALL + "num-server-rounds=1 min-available-clients=2")
+def test_a_missing_or_nan_metric_is_left_out_of_the_mean(federation: Federation, rows: Rows) -> None:
+    federation.server(ALL + "num-server-rounds=1 min-available-clients=3")
     federation.toy("C1")
-    federation.toy("C2", behaviour)
+    federation.toy("C2", "missing")
+    federation.toy("C3", "loss")
     assert federation.finish() == 0, federation.log("server")
     (fit,) = rows(federation.run / "metrics" / "fit_metrics.csv")
     assert float(fit["loss"]) == 1.0 and float(fit["accuracy"]) == 0.5
     clients = rows(federation.run / "metrics" / "fit_client_metrics.csv")
-    assert [(row["client_id"], row["num_examples"], row["loss"]) for row in clients] == [("C1", "10", "1.0"), ("C2", "20", "")]
+    assert [(row["client_id"], row["num_examples"], row["loss"]) for row in clients] == [("C1", "10", "1.0"), ("C2", "20", ""), ("C3", "30", "")]
 
 
 def test_figures_are_weighted_and_confusion_is_summed(federation: Federation, rows: Rows) -> None:

@@ -2,7 +2,7 @@
 
     python toy_client.py NAME ADDRESS [BEHAVIOUR [CA [KEY]]]
 
-Behaviours: `slow` in the evaluation of round 1 and the training of round 2, `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, `sleep` in round 2,
+Behaviours: `slow` in the evaluation of round 1 and the training of round 2, `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, an answer of another `kind`, `sleep` in round 2,
 `class` unknown to the others, `synthetic` images, `garbled` description; `patient`, a metric that is not declared, and
 `undeclared`, the same from a client that does not look at what it sends.
 """
@@ -78,6 +78,9 @@ def train(message: Message, context: Context) -> Message:
         metrics["loss"] = math.nan
     if BEHAVIOUR in ("patient", "undeclared"):
         metrics["patient-age"] = 47
+    if BEHAVIOUR == "kind":
+        message.metadata.message_type = "evaluate"
+        return evaluate(message, context)
     return Message(metric_reply(metrics, pack([weights])), reply_to=message)
 
 

@@ -101,6 +101,16 @@ def test_resume_cuts_what_goes_beyond_the_last_complete_round(tmp_path: Path) ->
     assert "end" not in read_info(again.path) and read_info(again.path)["outcome"] == "running"
 
 
+def test_a_round_that_the_disk_does_not_take_is_not_on_record(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "demo", {})
+    rounds(run, 1)
+    (run.path / "models").rename(run.path / "gone")
+    with pytest.raises(OSError, match="round_002"):
+        run.commit_round(2, {}, weights(2), best={"round": 2})
+    run.close("failed", "the disk is full")
+    assert read_info(run.path)["rounds_done"] == 1 and "best" not in read_info(run.path)
+
+
 def test_a_running_run_is_not_resumed_twice(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "demo", {})
     run.update(federation={})
@@ -115,6 +125,10 @@ def test_unknown_and_unripe_runs_are_named(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "demo", {})
     run.close("failed", "no client")
     with pytest.raises(UserError, match="start a new run"):
+        Run.resume(tmp_path, run.name)
+    (run.path / "run.toml").write_text('rounds_done = "two"\n[federation]\n')
+    run.save_snapshot(0, weights(0))
+    with pytest.raises(UserError, match=r"run\.toml is damaged"):
         Run.resume(tmp_path, run.name)
 
 
