@@ -59,7 +59,7 @@ class Commands:
         command += self.project.keys.server_options()
         if wish.settings:
             command += ["--run-config", wish.run_config]
-        if wish.resume:
+        if wish.resume is not None:  # an empty one, of a script for instance, is no new run
             return [*command, "--resume", wish.resume]
         return [*command, "--run-name", wish.run_name] if wish.run_name else command
 

@@ -1,11 +1,13 @@
 """How a run ends that cannot go on: in one sentence, whatever went wrong."""
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from poweranger.results import Run
 from poweranger.run_config import parse_overrides, resolve
 from poweranger.server import server_app
 from poweranger.server.conduct import conduct
+from poweranger.server.federation import Federation
 from poweranger.server.superlink import Link
 
 
@@ -36,6 +39,27 @@ def test_a_run_without_its_configuration_does_not_go_on_with_another(tmp_path: P
     monkeypatch.setattr("sys.argv", ["server_app", "--port", "0", "--project", str(tmp_path), "--resume", run.name])
     with pytest.raises(UserError, match=r"run.toml has no \[config\]"):
         server_app.main()
+
+
+def test_an_empty_name_of_a_run_to_go_on_with_starts_no_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["server_app", "--port", "0", "--project", str(tmp_path), "--resume", ""])
+    with pytest.raises(UserError, match="there is no run ''"):
+        server_app.main()
+
+
+@pytest.mark.parametrize("last", ["a model", "no model"])
+def test_a_run_without_a_round_left_needs_no_clients_and_a_failed_one_stays_failed(tmp_path: Path, last: str) -> None:
+    run, weights = Run.create(tmp_path, "toy", resolve(parse_overrides("num-server-rounds=1"))), [np.zeros(2)]
+    run.update(federation=asdict(Federation(["a", "b"], [5, 5], 1, 32, [0.0], [1.0], False)))
+    run.save_snapshot(0, weights)
+    run.commit_round(1, {}, weights if last == "a model" else None)
+    run.close("failed")
+    run = Run.resume(tmp_path, run.name)
+    with Link("127.0.0.1", 0) as link, link.run() as (grid, _):
+        ends = contextlib.nullcontext() if last == "a model" else pytest.raises(RunFailed, match="those after round 0 gave no model: set num-server-rounds higher")
+        with ends:
+            conduct(grid, run, run.info["config"], threading.Event())
+    assert run.info["outcome"] == ("finished" if last == "a model" else "failed")
 
 
 def test_a_disk_that_is_gone_at_the_end_is_told_in_a_sentence(tmp_path: Path) -> None:
