@@ -35,6 +35,7 @@ app = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    suggest_commands=False,  # click does it, too
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

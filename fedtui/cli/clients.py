@@ -13,7 +13,7 @@ from fedtui.cli.output import say, write_json, write_table
 from fedtui.processes import ACTIVE
 from poweranger.errors import UserError
 
-app = typer.Typer(help="Read and change the roster of clients in pyproject.toml.", no_args_is_help=True)
+app = typer.Typer(help="Read and change the roster of clients in pyproject.toml.", no_args_is_help=True, suggest_commands=False)
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_name)]
 
 

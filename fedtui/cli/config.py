@@ -14,7 +14,7 @@ from poweranger.errors import UserError
 if TYPE_CHECKING:
     from fedtui.config_edit import Setting
 
-app = typer.Typer(help="Read and change the run configuration in pyproject.toml.", no_args_is_help=True)
+app = typer.Typer(help="Read and change the run configuration in pyproject.toml.", no_args_is_help=True, suggest_commands=False)
 Keys = Annotated[list[str], typer.Argument(metavar="KEY...", autocompletion=complete_key)]
 
 

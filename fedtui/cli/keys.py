@@ -12,7 +12,7 @@ from fedtui.cli.context import Json, project
 from fedtui.cli.output import say, write_json, write_table
 from poweranger.errors import UserError
 
-app = typer.Typer(help="Make, hand out and take back the keys of a federation over several machines.", no_args_is_help=True)
+app = typer.Typer(help="Make, hand out and take back the keys of a federation over several machines.", no_args_is_help=True, suggest_commands=False)
 Hosts = Annotated[list[str] | None, typer.Option("--name", metavar="HOST|IP", help="What the sites call the server by; may be given again.")]
 Clients = Annotated[list[str], typer.Argument(metavar="CLIENT...")]
 NOTICE_S = 20  # a client calls at least so often

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedtui.drive.store import Store
     from fedtui.drive.upload import Plan
 
-app = typer.Typer(help="Upload a run's metrics and models, at your word only.", no_args_is_help=True)
+app = typer.Typer(help="Upload a run's metrics and models, at your word only.", no_args_is_help=True, suggest_commands=False)
 
 
 @app.callback()
