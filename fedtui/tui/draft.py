@@ -18,7 +18,7 @@ class Draft:
     def __init__(self, file: ProjectFile) -> None:
         self.file = file
         self.changes: dict[str, Value] = {}
-        self._steps: list[tuple[str, Value]] = []  # a key, and its value before
+        self._steps: list[tuple[str, Value | None]] = []  # a key, and its value before; None for the file's, when that is wrong
 
     def value(self, name: str) -> Value:
         """A key's value with the changes made."""
@@ -42,9 +42,10 @@ class Draft:
 
     def set(self, name: str, value: Value) -> None:
         """Change a key; the file's own value takes the change back."""
-        if value == self.value(name) and not self.file.entries[name].wrong:
+        wrong = self.file.entries[name].wrong and name not in self.changes
+        if value == self.value(name) and not wrong:
             return
-        self._steps.append((name, self.value(name)))
+        self._steps.append((name, None if wrong else self.value(name)))
         self._change(name, value)
 
     def undo(self) -> str | None:
@@ -52,7 +53,10 @@ class Draft:
         if not self._steps:
             return None
         name, value = self._steps.pop()
-        self._change(name, value)
+        if value is None:
+            self.changes.pop(name, None)
+        else:
+            self._change(name, value)
         return name
 
     def drop(self) -> None:

@@ -137,6 +137,9 @@ class Store:
             self._tables |= {run: found for run, found in tables.items() if run in self._wanted}
         for name, value in news.items():
             setattr(self, name, value)
+        if "runs" in changed:  # what has been removed is looked at no more
+            there = {run.name for run in self.runs}
+            self.viewed, self.picked = self.viewed if self.viewed in there else None, self.picked & there
         self.loaded = True
         if "processes" in news:
             self._remember_memory()

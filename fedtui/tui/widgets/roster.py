@@ -141,7 +141,8 @@ class RosterPanel(Vertical):
         old_dir = typed_path(client.data_dir, project.root) if client.data_dir else ""
 
         def change(data_dir: str, env: dict[str, str], before: dict[str, str]) -> None:
-            config_edit.change_client(project, name, data_dir, {**dict.fromkeys(before), **env})
+            moved = data_dir if wish.data_dir != old_dir else None  # else it stays as the file spells it, such as ~/images
+            config_edit.change_client(project, name, moved, {**dict.fromkeys(before), **env})
 
         self._do(
             f"changed {name}", lambda: change(wish.data_dir, wish.env, client.env), lambda: change(old_dir, client.env, wish.env),

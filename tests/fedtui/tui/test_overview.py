@@ -1,6 +1,7 @@
 """The overview, shown news by hand: what stands where, at every size."""
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,3 +270,14 @@ def test_what_is_known_of_a_run_is_of_that_run(project: Project) -> None:
         seen.append((store.progress["run"], store.run.get("run")))
     name = one.path.name  # the first look is only at what the daemon says; without the daemon all stays as it was
     assert seen == [(name, None), (name, name), (name, name), (two.path.name, None)]
+
+
+def test_a_run_that_has_been_removed_is_looked_at_no_more(project: Project) -> None:
+    one, two = (Run.create(project.results, word, {"num-server-rounds": 3}) for word in ("one", "two"))
+    looker, store = Told(project), Store(project, viewed=one.path.name, picked={one.path.name, two.path.name})
+    for _ in range(2):
+        store.take(looker.look({}))
+    assert store.viewed == one.path.name and len(store.picked) == 2
+    shutil.rmtree(one.path)
+    store.take(looker.look({}))
+    assert store.viewed is None and store.picked == {two.path.name}
