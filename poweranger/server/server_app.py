@@ -26,7 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from poweranger.errors import UserError, run_program
 from poweranger.notify import notify
 from poweranger.origin import VIRTUAL_CLIENT_WAIT, caller_environment, project_root, submitted_locally
-from poweranger.results import Run, read_info
+from poweranger.results import Run, read_info, snapshots
 from poweranger.run_config import check_all, from_environment, from_pyproject, parse_overrides, resolve
 from poweranger.server.conduct import conduct, log
 from poweranger.server.exchange import Stopped
@@ -85,7 +85,8 @@ def main() -> int:
         try:
             conduct(grid, run, config, stop)
         except Stopped:
-            log(f"run {run.name} stopped after round {run.info['rounds_done']}: --resume {run.name} goes on from there")
+            begun = f"after round {run.info['rounds_done']}: --resume {run.name} goes on from there"
+            log(f"run {run.name} stopped " + (begun if snapshots(run.path) else "before its first model was made"))
             return 128 + caught[0]
         finally:
             notify(STOPPING=1)
@@ -115,7 +116,7 @@ def _app_for_stock_nodes(root: Path) -> Fab | None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m poweranger.server.server_app", description="Run one federated training and end.")
     parser.add_argument("--host", default=os.environ.get("FLOWER_HOST") or "127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=int, default=os.environ.get("FLOWER_PORT") or "8081", help="port to listen on (default %(default)s)")
+    parser.add_argument("--port", default=os.environ.get("FLOWER_PORT") or "8081", help="port to listen on (default %(default)s)")
     parser.add_argument("--run-config", default="", metavar='"k=v k=v"', help="values over those of environment and pyproject.toml")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--run-name", default="run", metavar="N", help="a short word in the name of the run's folder")
@@ -127,8 +128,9 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.project.is_dir():
         raise UserError(f"--project {options.project} is no folder: give the one with pyproject.toml and results/")
-    if not 0 <= options.port <= 65535:
-        raise UserError(f"port {options.port} is none: give one from 1 to 65535 (--port or FLOWER_PORT)")
+    if not re.fullmatch(r"[0-9]{1,5}", options.port) or int(options.port) > 65535:
+        raise UserError(f"port {options.port!r} is none: give one from 1 to 65535 (--port or FLOWER_PORT)")
+    options.port = int(options.port)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", options.run_name):
         raise UserError(f"--run-name {options.run_name!r} is not allowed: letters, digits, '.', '_' and '-', 64 at most")
     return options

@@ -74,6 +74,7 @@ def test_sigterm_while_waiting_for_clients(federation: Federation) -> None:
     server.send_signal(signal.SIGTERM)
     assert federation.finish(5) == 143
     assert federation.info["outcome"] == "stopped" and federation.info["rounds_done"] == 0
+    assert "stopped before its first model was made" in federation.log("server"), "such a run cannot be resumed"
 
 
 def test_sigterm_in_the_middle_of_training_leaves_none_of_the_round(federation: Federation, rows: Rows) -> None:

@@ -41,6 +41,13 @@ def test_a_run_without_its_configuration_does_not_go_on_with_another(tmp_path: P
         server_app.main()
 
 
+def test_a_port_of_the_environment_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWER_PORT", "http")
+    monkeypatch.setattr("sys.argv", ["server_app"])
+    with pytest.raises(UserError, match="port 'http' is none: .*FLOWER_PORT"):
+        server_app.main()
+
+
 def test_an_empty_name_of_a_run_to_go_on_with_starts_no_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["server_app", "--port", "0", "--project", str(tmp_path), "--resume", ""])
     with pytest.raises(UserError, match="there is no run ''"):
