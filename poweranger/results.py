@@ -310,7 +310,7 @@ def _writer() -> dict[str, Any]:
 def _alive(info: Mapping[str, Any]) -> bool:
     try:
         return abs(psutil.Process(info["pid"]).create_time() - info["pid_start"]) < 1
-    except (psutil.NoSuchProcess, KeyError):
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):  # gone, or a damaged file
         return False
 
 
