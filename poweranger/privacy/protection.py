@@ -49,15 +49,14 @@ class Protection:
         if self.private:
             check_clients(config, self._clients)
             self.epsilon = self._ledger.epsilon(config["dp-delta"])
-            if reason := self.why_stop(clients):
-                raise UserError(f"{reason}: raise dp-noise-multiplier or dp-target-epsilon")
+            _check_budget(config, self._ledger, clients)
         self._record()
         self._say()
 
     @property
     def sampling(self) -> float:
         """The probability with which a client trains, where it is a secret draw; 1 where everybody may know who does."""
-        return float(self._config["fraction-fit"]) if self.central else 1.0
+        return _sampling(self._config)
 
     def draw(self, free: Sequence[str]) -> list[str] | None:
         """The clients that train in a round, when chance alone settles it; None when it does not."""
@@ -67,22 +66,17 @@ class Protection:
         """Put a round of these clients on the account, before anything is sent; the reason when it must not be."""
         if not self.private:
             return ""
-        ledger, spent = self._after(names)
-        target = self._config["dp-target-epsilon"]
-        if target and spent > target:
-            return self._exceeded(spent)
+        ledger = _after(self._config, self._ledger, names)
+        spent = ledger.epsilon(self._config["dp-delta"])
+        if reason := _exceeded(self._config, spent):
+            return reason
         self._ledger, self.epsilon = ledger, spent
         self._record()
         return ""
 
     def why_stop(self, clients: Sequence[str]) -> str:
         """Why there shall be no further round, when any of `clients` may be in it; empty when there may."""
-        target = self._config["dp-target-epsilon"]
-        if not self.private or not target:
-            return ""
-        known = {name for entry in self._ledger.spent for name in entry.rounds} - {EVERYONE}
-        spent = self._after(sorted({*clients, *known}))[1]
-        return self._exceeded(spent) if spent > target else ""
+        return _why_stop(self._config, self._ledger, clients) if self.private else ""
 
     def replies(self, start: np.ndarray, replies: Mapping[str, Message], examples: Mapping[str, int], clients: int) -> list[Message]:
         """What the strategy aggregates, with weights: each reply's, or under central noise one, the noisy mean.
@@ -110,15 +104,6 @@ class Protection:
         said = [values["clipped"] for values in metrics if "clipped" in values]
         return {"epsilon": self.epsilon} | ({"clipped_fraction": float(np.mean(said))} if said else {})
 
-    def _after(self, names: Sequence[str]) -> tuple[Ledger, float]:
-        config = self._config
-        noise = config["dp-noise-multiplier"] / (1 if self.central else 2)  # see `dp.py`: the sensitivity is C or 2 C
-        ledger = self._ledger.charged(noise, self.sampling, [EVERYONE] if self.sampling < 1 else names)
-        return ledger, ledger.epsilon(config["dp-delta"])
-
-    def _exceeded(self, spent: float) -> str:
-        return f"one more round would bring epsilon to {spent:.4g} at delta {self._config['dp-delta']:g}, above dp-target-epsilon = {self._config['dp-target-epsilon']:g}"
-
     def _record(self) -> None:
         """Keep `[privacy]` of `run.toml` true."""
         config = self._config
@@ -139,6 +124,53 @@ class Protection:
                       f"epsilon {self.epsilon:.4g} spent. It covers the models, not counts and figures: docs/privacy.md")
         if self.secure:
             self._log("secure aggregation: this server sees sums over the clients only. Not possible in this run: " + "; ".join(SUMS_ONLY))
+
+
+def check_resume(info: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse, before anything of a run is touched, to go on with it in another way than it was private, or beyond its budget.
+
+    Parameters
+    ----------
+    info : the content of its `run.toml`.
+    """
+    before, done = info.get("privacy"), info.get("rounds_done")
+    if before is None:  # it ended before its first model: `Run.resume` says so
+        return
+    check_resumed(before, config)
+    if config["dp"] != dp.OFF and type(done) is int and done < config["num-server-rounds"]:
+        require_accounting()
+        _check_budget(config, Ledger.from_list(before.get("spent", [])), ())
+
+
+def _check_budget(config: Mapping[str, Any], ledger: Ledger, clients: Sequence[str]) -> None:
+    if reason := _why_stop(config, ledger, clients):
+        raise UserError(f"{reason}: raise dp-noise-multiplier or dp-target-epsilon")
+
+
+def _why_stop(config: Mapping[str, Any], ledger: Ledger, clients: Sequence[str]) -> str:
+    """Why there shall be no further round, when any of `clients`, or who was in an earlier one, may be in it."""
+    if not config["dp-target-epsilon"]:
+        return ""
+    known = {name for entry in ledger.spent for name in entry.rounds} - {EVERYONE}
+    return _exceeded(config, _after(config, ledger, sorted({*clients, *known})).epsilon(config["dp-delta"]))
+
+
+def _sampling(config: Mapping[str, Any]) -> float:
+    return float(config["fraction-fit"]) if config["dp"] == dp.CENTRAL else 1.0
+
+
+def _after(config: Mapping[str, Any], ledger: Ledger, names: Sequence[str]) -> Ledger:
+    """The ledger after one more round of these clients."""
+    noise = config["dp-noise-multiplier"] / (1 if config["dp"] == dp.CENTRAL else 2)  # see `dp.py`: the sensitivity is C or 2 C
+    sampling = _sampling(config)
+    return ledger.charged(noise, sampling, [EVERYONE] if sampling < 1 else names)
+
+
+def _exceeded(config: Mapping[str, Any], spent: float) -> str:
+    target = config["dp-target-epsilon"]
+    if not target or spent <= target:
+        return ""
+    return f"one more round would bring epsilon to {spent:.4g} at delta {config['dp-delta']:g}, above dp-target-epsilon = {target:g}"
 
 
 def reply_of(flat: np.ndarray, weight: int) -> Message:

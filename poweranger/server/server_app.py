@@ -26,6 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from poweranger.errors import UserError, run_program
 from poweranger.notify import notify
 from poweranger.origin import VIRTUAL_CLIENT_WAIT, caller_environment, project_root, submitted_locally
+from poweranger.privacy.protection import check_resume
 from poweranger.results import Run, read_info, snapshots
 from poweranger.run_config import check_all, from_environment, from_pyproject, parse_overrides, resolve
 from poweranger.server.conduct import conduct, log
@@ -55,7 +56,7 @@ def main() -> int:
     root = options.project.resolve()
     typed = parse_overrides(options.run_config)
     if options.resume is not None:
-        config = resolve(_ran_with(root / "results", options.resume), typed)
+        config = _goes_on_with(root / "results", options.resume, typed)
     else:
         config = resolve(from_pyproject(root / "pyproject.toml"), from_environment(os.environ), typed)
     _quiet_flower(config)
@@ -73,7 +74,8 @@ def main() -> int:
                 signal.signal(number, end)
         if options.resume is not None:  # not before the port is open: a start that is refused leaves the run as it was
             run = Run.resume(root / "results", options.resume)
-            run.update(config=config)
+            if run.info["rounds_done"] < config["num-server-rounds"]:  # else nothing ran with it
+                run.update(config=config)
         else:
             run = Run.create(root / "results", options.run_name, config)
         if not options.certfile and options.host not in ("127.0.0.1", "::1", "localhost"):
@@ -94,15 +96,17 @@ def main() -> int:
     return 0
 
 
-def _ran_with(results: Path, name: str) -> dict[str, Any]:
-    """The configuration of a run to go on with; empty when there is no such run, which `Run.resume` will say."""
+def _goes_on_with(results: Path, name: str, typed: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run to go on with, and what was typed over it; of defaults when there is no such run, which `Run.resume` will say."""
     path = results / "runs" / Path(name).name / "run.toml"
     if not path.is_file():
-        return {}
-    config = read_info(path.parent).get("config")
-    if not isinstance(config, dict):
+        return resolve(typed)
+    info = read_info(path.parent)
+    if not isinstance(info.get("config"), dict):
         raise UserError(f"{path} has no [config]: this run cannot be resumed")
-    return check_all(config, f"{path} [config]")
+    config = resolve(check_all(info["config"], f"{path} [config]"), typed)
+    check_resume(info, config)
+    return config
 
 
 def _app_for_stock_nodes(root: Path) -> Fab | None:

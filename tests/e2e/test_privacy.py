@@ -60,8 +60,11 @@ def test_a_private_run_goes_on_with_what_it_has_spent(federation: Federation, ro
     run, spent = federation.run.name, federation.info["privacy"]["epsilon"]
     assert spent > 0
 
-    federation.server("dp=off", "--resume", run, port=federation.port)
-    assert federation.finish() == 2 and "cannot go on with dp = \"off\"" in federation.log("server")
+    before = (federation.run / "run.toml").read_bytes()
+    for refused, words in (("dp=off", 'cannot go on with dp = "off"'), ("dp-target-epsilon=0.1", "above dp-target-epsilon = 0.1")):
+        federation.server(refused, "--resume", run, port=federation.port)
+        assert federation.finish() == 2 and words in federation.log("server")
+        assert (federation.run / "run.toml").read_bytes() == before, "what ran was private, and its record still says so"
     again = federation.info["rounds_done"] + 2
     federation.server(f"dp=central dp-noise-multiplier=8 num-server-rounds={again}", "--resume", run, port=federation.port)
     assert federation.finish() == 0, federation.log("server")
