@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from poweranger.results import Table
-from poweranger.statistics import wilson
+from poweranger.statistics import auc_interval, wilson
 
+MEANS = {"auc": "AUC, mean over the classes", "average_precision": "average precision, mean over the classes", "ece": "expected calibration error",
+         "loss": "loss"}
 BLANK = "**[to be filled in by the author]**"
 
 
@@ -116,12 +118,9 @@ def _figures(run: Path, info: Mapping[str, Any], exported: Exported) -> list[str
     for k, name in enumerate(classes):
         rows.append(["sensitivity", _text(name), _share(hits[k], actual[k])])
         rows.append(["specificity", _text(name), _share(total - actual[k] - predicted[k] + hits[k], total - actual[k])])
-    others = {
-        name: float(value)
-        for name, value in _row(run, "eval_metrics", exported.round).items()
-        if value and name in ("loss", "auc", "average_precision", "ece")
-    }
-    rows += [[name.replace("_", " "), "", f"{value:.3f}"] for name, value in others.items()]
+    rows += [["AUC against the rest", _text(row["class"]), _area(row)] for row in _rows(run, "class_metrics", exported.round) if row["auc"]]
+    others = _row(run, "eval_metrics", exported.round)
+    rows += [[words, "", f"{float(others[name]):.3f}"] for name, words in MEANS.items() if others.get(name)]
     chosen = (
         f" The round was chosen as the best of its run by {_text(str(info.get('best', {}).get('metric', '')))} on these same images: the figures "
         f"flatter it."
@@ -129,7 +128,7 @@ def _figures(run: Path, info: Mapping[str, Any], exported: Exported) -> list[str
     return [
         heading,
         f"On the {total} validation images of the sites that evaluated round {exported.round}, with 95 % intervals (Wilson's; for "
-        f"balanced accuracy that of Zou, Huang and Zhang). Images of one patient count as independent.{chosen if exported.best else ''}",
+        f"balanced accuracy that of Zou, Huang and Zhang, for AUC Newcombe's; the others have none). Images of one patient count as independent.{chosen if exported.best else ''}",
         _table(["figure", "class", "value"], rows),
         _table(["true \\ predicted", *map(_text, classes)], [[_text(name), *map(str, row)] for name, row in zip(classes, confusion.tolist(), strict=True)]),
         f"On images of another site, another scanner, and by subgroups (age, sex, ethnicity): {BLANK}",
@@ -144,8 +143,10 @@ def _privacy(run: Path, info: Mapping[str, Any], exported: Exported) -> list[str
     else:
         epsilon = _row(run, "fit_metrics", exported.round).get("epsilon")
         spent = f"epsilon {float(epsilon):.3g} at delta {config['dp-delta']:g} after round {exported.round}" if epsilon else f"epsilon not recorded {BLANK}"
+        local = 2 if config["dp"] == "local" else 1  # half of it is accounted
+        noise = dict.fromkeys(f"{local * entry['noise_multiplier']:g}" for entry in info.get("privacy", {}).get("spent", []))
         lines.append(
-            f"- Differential privacy of each client's whole contribution, {config['dp']}: {spent} (noise multiplier {config['dp-noise-multiplier']:g}, "
+            f"- Differential privacy of each client's whole contribution, {config['dp']}: {spent} (noise multiplier {', then '.join(noise)}, "
             f"clipping at {config['dp-clip']:g})." + exported.best * " The figures by which this round was chosen are not covered by it."
         )
     if config.get("secure-aggregation"):
@@ -194,6 +195,12 @@ def _share(hits: float, total: float) -> str:
         return "no image"
     low, high = wilson(hits, total)
     return f"{hits / total:.3f} ({low:.3f} to {high:.3f}), {hits} of {total}"
+
+
+def _area(row: Mapping[str, str]) -> str:
+    area = float(row["auc"])
+    low, high = auc_interval(area, int(row["images"]), int(row["others"]))
+    return f"{area:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _rows(run: Path, name: str, number: int) -> list[dict[str, str]]:

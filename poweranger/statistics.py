@@ -139,6 +139,29 @@ def wilson(hits: float, total: float) -> tuple[float, float]:
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
+def auc_interval(area: float, images: int, others: int) -> tuple[float, float]:
+    """The 95 % interval of an AUC that is known without its scores.
+
+    Method 5 of Newcombe, Stat. Med. 25:559 (2006), https://doi.org/10.1002/sim.2324: the areas from which this one is no further
+    than chance takes it, by Hanley and McNeil's variance. As Wilson's it keeps within 0..1 and has a width also for 0 and 1.
+
+    Parameters
+    ----------
+    images, others : of the class and of all other classes; at least one of each.
+    """
+    extra = (images + others) / 2 - 1
+
+    def limit(end: float) -> float:
+        inside, outside = area, end
+        for _ in range(50):
+            middle = (inside + outside) / 2
+            variance = middle * (1 - middle) * (1 + extra * ((1 - middle) / (2 - middle) + middle / (1 + middle))) / (images * others)
+            inside, outside = (middle, outside) if (middle - area) ** 2 <= Z_95**2 * variance else (inside, middle)
+        return inside
+
+    return limit(0.0), limit(1.0)
+
+
 def bootstrap(y: np.ndarray, figures: Callable[[np.ndarray], np.ndarray], resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """95 % percentile intervals of figures over images drawn anew, each class by itself; the same for the same seed.
 

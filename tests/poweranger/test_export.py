@@ -36,6 +36,7 @@ def make_run(results: Path, channels: int = 1, **config: object) -> Run:
         "confusion": [{"round": 1, "true_class": name, **{f"predicted_{other}": n for other, n in zip(CLASSES, counts, strict=True)}}
                       for name, counts in zip(CLASSES, CONFUSION, strict=True)],
         "eval_metrics": [{"round": 1, "loss": 1.25, "auc": 0.91}],
+        "class_metrics": [{"round": 1, "class": CLASSES[0], "images": 13, "others": 23, "auc": 1.0, "average_precision": 1.0}],
         "fit_metrics": [{"round": 1, "loss": 1.0, "epsilon": 2.5}],
     }
     model = build_model(SIZE, channels, len(CLASSES), mean=federation["mean"], std=federation["std"], seed=1)
@@ -129,7 +130,7 @@ def test_the_card_tells_data_figures_and_configuration(run: Run) -> None:
     assert "| accuracy |  | 0.667 (0.503 to 0.798), 24 of 36 |" in text  # Wilson's interval, by hand
     assert r"| sensitivity | in\_situ\|x | 1.000 (0.741 to 1.000), 11 of 11 |" in text  # a name that would break the table
     assert "| sensitivity | malignant | 0.000 (0.000 to 0.242), 0 of 12 |" in text
-    assert "| auc |  | 0.910 |" in text and "| malignant | 4 | 8 | 0 |" in text
+    assert "| AUC against the rest | benign | 1.000 (0.878 to 1.000) |" in text and "| AUC, mean over the classes |  | 0.910 |" in text and "| malignant | 4 | 8 | 0 |" in text
     assert f"values 0 to 255 |\n| output | probabilities: float32 (n, {len(CLASSES)})" in text and "0.3000 and 0.2000" in text
     assert f"| `image-size` | {SIZE} |" in text and "| keras | 3 |" in text
     assert "flatter" not in text and "flatter" in card(run, best=True)  # what was chosen by a figure is not measured by it
@@ -141,7 +142,8 @@ def test_the_card_tells_what_protected_the_sites(run: Run, tmp_path: Path) -> No
     assert "Differential privacy: off" in plain and "Secure aggregation: off" in plain
     protected = make_run(tmp_path, **{"dp": "central", "dp-noise-multiplier": 0.8, "dp-delta": 1e-5, "secure-aggregation": True, "fraction-fit": 1.0,
                                       "min-available-clients": 3, "min-fit-clients": 3, "min-evaluate-clients": 3, "min-site-examples": 50})
+    protected.update(privacy={"spent": [{"noise_multiplier": z, "sampling": 1.0, "rounds": {"C1": 1}} for z in (0.5, 0.8)]})
     text = card(protected)
-    assert "epsilon 2.5 at delta 1e-05 after round 1 (noise multiplier 0.8, clipping at 1)" in text
+    assert "epsilon 2.5 at delta 1e-05 after round 1 (noise multiplier 0.5, then 0.8, clipping at 1)" in text
     assert "not covered" not in text and "by which this round was chosen are not covered" in card(protected, best=True)
     assert "Secure aggregation: on" in text and "of each site, how many images of each class" in text and "fewer than 50 training images" in text

@@ -7,6 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from poweranger.statistics import (
     auc,
+    auc_interval,
     average_precision,
     bootstrap,
     calibration_error,
@@ -59,6 +60,16 @@ def test_wilson_as_published() -> None:
         assert wilson(hits, total) == pytest.approx((low, high), abs=5e-5)
         assert wilson(total - hits, total) == pytest.approx((1 - high, 1 - low), abs=5e-5)
     assert wilson(0, 0) == (0, 1)
+
+
+def test_an_area_s_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng, truth, inside = np.random.default_rng(0), 0.9213503964748574, 0  # Phi(2 / sqrt 2)
+    for _ in range(500):
+        scores, positive = np.r_[rng.normal(0, 1, 40), rng.normal(2, 1, 25)], np.arange(65) >= 40
+        low, high = auc_interval(float(auc(tabulate(scores, positive)[1])), 25, 40)
+        inside += low <= truth <= high
+    assert 0.92 < inside / 500 < 0.98
+    assert auc_interval(1.0, 25, 40)[1] == 1.0 and 0.8 < auc_interval(1.0, 25, 40)[0] < 0.95
 
 
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
