@@ -1,7 +1,7 @@
 """Questions over the screen: a choice among a few answers, or one line of text. Escape answers nothing."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +10,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Button, Label
 
 from fedtui.cleaning import clean
@@ -33,40 +34,55 @@ class Answer:
     kind: str = "default"
 
 
-class Choice(ModalScreen[str | None]):
-    """A title, what it is about, and the answers. The first one has the focus; each has a key."""
+class Dialog(ModalScreen[str | None]):
+    """A title, what it is about, and below them what answers it."""
+
+    DEFAULT_CSS = """
+    Dialog { align: center middle; background: $background 60%; }
+    Dialog > Vertical { width: 76; max-width: 94%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
+    Dialog Label { width: 1fr; margin-bottom: 1; }
+    Dialog .title { text-style: bold; }
+    Dialog Horizontal { width: auto; height: 1; }
+    Dialog Button { margin-right: 2; min-width: 8; }
+    Dialog Input { width: 1fr; margin-bottom: 1; }
+    Dialog .wrong { color: $error; height: auto; min-height: 1; margin: 0; }
+    """
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title, self._text = clean(title), clean(text)
+
+    def compose(self) -> ComposeResult:
+        """Title, text, and what answers."""
+        with Vertical():
+            yield Label(self._title, classes="title", markup=False)
+            yield Label(self._text, markup=False)
+            yield from self.below()
+
+    def below(self) -> Iterable[Widget]:
+        """What answers."""
+        raise NotImplementedError
+
+
+class Choice(Dialog):
+    """Some answers. The first one has the focus; each has a key."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "stay", show=False),
         Binding("left,up,h,k", "app.focus_previous", show=False),
         Binding("right,down,j", "app.focus_next", show=False),
     ]
-    DEFAULT_CSS = """
-    Choice, Prompt { align: center middle; background: $background 60%; }
-    .dialog { width: 76; max-width: 94%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
-    .-ascii .dialog { border: ascii $accent; }
-    .dialog Label { width: 1fr; margin-bottom: 1; }
-    .dialog .title { text-style: bold; }
-    .dialog Horizontal { width: auto; height: 1; }
-    .dialog Button { margin-right: 2; min-width: 8; }
-    .dialog Input { width: 1fr; margin-bottom: 1; }
-    .dialog .wrong { color: $error; height: auto; min-height: 1; margin: 0; }
-    """
 
     def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
-        super().__init__()
-        self._title, self._text, self._answers = clean(title), clean(text), answers
+        super().__init__(title, text)
+        self._answers = answers
 
-    def compose(self) -> ComposeResult:
-        """Title, text, and a button for each answer."""
-        with Vertical(classes="dialog"):
-            yield Label(self._title, classes="title", markup=False)
-            yield Label(self._text, markup=False)
-            with Horizontal():
-                for answer in self._answers:
-                    button = Button(f"{answer.label} ({answer.key})", variant=answer.kind, compact=True)  # type: ignore[arg-type]
-                    button.answer = answer  # type: ignore[attr-defined]
-                    yield button
+    def below(self) -> Iterable[Widget]:
+        """A button for each answer."""
+        buttons = [Button(f"{answer.label} ({answer.key})", variant=answer.kind, compact=True) for answer in self._answers]  # type: ignore[arg-type]
+        for button, answer in zip(buttons, self._answers, strict=True):
+            button.answer = answer  # type: ignore[attr-defined]
+        yield Horizontal(*buttons)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Answer."""
@@ -80,22 +96,19 @@ class Choice(ModalScreen[str | None]):
                 self.dismiss(answer.value)
 
 
-class Prompt(ModalScreen[str | None]):
+class Prompt(Dialog):
     """One line of text; `check` raises a `UserError` that says what is wrong with it, as it is typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "cancel", show=False)]
 
     def __init__(self, title: str, text: str, value: str = "", check: Callable[[str], object] | None = None) -> None:
-        super().__init__()
-        self._title, self._text, self._value, self._check = clean(title), clean(text), value, check
+        super().__init__(title, text)
+        self._value, self._check = value, check
 
-    def compose(self) -> ComposeResult:
-        """Title, text, the line, and what is wrong with it."""
-        with Vertical(classes="dialog"):
-            yield Label(self._title, classes="title", markup=False)
-            yield Label(self._text, markup=False)
-            yield LineInput(self._value)
-            yield Label("", classes="wrong", markup=False)
+    def below(self) -> Iterable[Widget]:
+        """The line, and what is wrong with it."""
+        yield LineInput(self._value)
+        yield Label("", classes="wrong", markup=False)
 
     def on_line_input_cancelled(self) -> None:
         """Answer nothing."""

@@ -121,7 +121,6 @@ class ProgramSheet(ModalScreen[None]):
     DEFAULT_CSS = """
     ProgramSheet { align: center middle; background: $background 60%; }
     ProgramSheet Vertical { width: 96%; max-width: 120; height: 90%; border: round $accent; background: $surface; padding: 0 1; border-title-color: $accent; border-title-style: bold; border-subtitle-color: $foreground 70%; }
-    .-ascii ProgramSheet Vertical { border: ascii $accent; }
     ProgramSheet Log { background: $surface; }
     """
 

@@ -34,7 +34,6 @@ class Sheet(ModalScreen[None]):
     DEFAULT_CSS = """
     Sheet { align: center middle; background: $background 60%; }
     Sheet VerticalScroll { width: 90%; max-width: 110; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 0 2; border-title-color: $accent; border-title-style: bold; border-subtitle-color: $text-muted; }
-    .-ascii Sheet VerticalScroll { border: ascii $accent; }
     Sheet Static { height: auto; width: 1fr; margin: 1 0 0 0; }
     Sheet Horizontal, Sheet Vertical { height: auto; }
     """

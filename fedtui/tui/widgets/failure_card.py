@@ -17,7 +17,6 @@ class FailureCard(Static):
     DEFAULT_CSS = """
     FailureCard { display: none; height: auto; padding: 0 1; border-left: thick $error; background: $error 12%; }
     FailureCard.-shown { display: block; }
-    .-ascii FailureCard { border-left: ascii $error; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:

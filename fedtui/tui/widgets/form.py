@@ -37,7 +37,6 @@ class Form(ModalScreen[T | None], Generic[T]):
     DEFAULT_CSS = """
     Form { align: center middle; background: $background 60%; }
     Form > Vertical { width: 96; max-width: 98%; height: auto; max-height: 98%; border: round $accent; background: $surface; padding: 0 1; }
-    .-ascii Form > Vertical { border: ascii $accent; }
     Form .field { height: 1; margin-top: 1; }
     Form .images { height: 1fr; margin-top: 1; }
     Form .field Static, Form .images > Static { width: 12; color: $foreground-muted; }

@@ -106,7 +106,7 @@ SHEETS = {  # what opens over a place, by the keys that open it
     "help": ("overview", "question_mark"), "messages": ("overview", "m"), "quit": ("overview", "q"), "kill": ("overview", "X"), "palette": ("overview", "colon"),
     "overlay": ("metrics", "o"), "help-logs": ("logs", "question_mark"), "search": ("logs", "slash"), "new-client": ("config", "a"),
     "save": ("config", "j", "delete", "w"), "edit": ("config", "enter"), "new-run": ("runs", "j", "n"), "resume": ("runs", "j", "j", "r"),
-    "evaluate": ("runs", "v"), "export": ("runs", "w"),
+    "evaluate": ("runs", "v"), "export": ("runs", "w"), "address": ("config", "tab", "g", "enter"),
 }  # fmt: skip
 
 
