@@ -35,6 +35,7 @@ class LogReader:
     logs : the chosen logs by name.
     search : the rows in which was found what is searched; None without a search.
     problem : why filter or search was given up.
+    unreadable : why the logs cannot be read at present.
     """
 
     def __init__(self, changed: Callable[[], object]) -> None:
@@ -42,7 +43,7 @@ class LogReader:
         self.rows: Rows | None = None
         self.logs: dict[str, LogRows] = {}
         self.search: Scan | None = None
-        self.problem = ""
+        self.problem = self.unreadable = ""
         self._changed = changed
         self._filter, self._searched = Matcher(), Matcher()
         self._new_filter: Matcher | None = None  # set by the UI thread, taken over by the other
@@ -98,8 +99,12 @@ class LogReader:
         while not self._stopped:
             self._again.clear()
             changed = self._take_wishes()
-            worked, more = self._work()
-            news |= changed or worked
+            try:
+                (worked, more), unreadable = self._work(), ""
+            except OSError as error:  # such as a network drive that is away: it is tried again
+                worked, more, unreadable = False, False, f"cannot be read: {error.strerror or error}"
+            news |= changed or worked or unreadable != self.unreadable
+            self.unreadable = unreadable
             if news and (not more or time.monotonic() - told > _TELL_S):
                 with contextlib.suppress(RuntimeError):  # the interface has been left meanwhile
                     self._changed()

@@ -250,8 +250,8 @@ class LogsPane(Pane):
         parts.append((f"  {count:,} {'line' if count == 1 else 'lines'}" + (f" of {len(self._names)} logs" if len(self._names) > 1 else ""), ""))
         if reader.busy:
             parts.append((f"  {reader.busy}", "$text-accent"))
-        if reader.problem:
-            parts.append((f"  {glyph('error')} {reader.problem}", "bold $text-error"))
+        if problem := reader.unreadable or reader.problem:
+            parts.append((f"  {glyph('error')} {problem}", "bold $text-error"))
         if view.marking:
             parts.append(("  selecting: y copies", "bold $text-accent"))
         if view.search.pattern:

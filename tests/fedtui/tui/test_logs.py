@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import errno
 import os
 import random
 from collections.abc import Callable
@@ -433,6 +434,26 @@ def test_several_logs_are_merged_by_name(project: Project, interface: Interface)
     interface(project, script, live=False)
 
 
+def test_a_log_that_cannot_be_read_for_a_while_is_said_and_followed_again(
+    project: Project, interface: Interface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: LogRows) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")  # as a network drive has it
+
+    async def script(screen: Screen) -> None:
+        write(log(project, "C1"), "before")
+        await opened(screen)
+        await screen.shows("before")
+        with monkeypatch.context() as patch:
+            patch.setattr(LogRows, "update", away)
+            await screen.shows("cannot be read: Stale file handle")
+        write(log(project, "C1"), "after")
+        await screen.shows("after")
+        assert "cannot be read" not in screen.text
+
+    interface(project, script, live=False)
+
+
 def test_rows_may_go_while_they_are_painted(project: Project, interface: Interface, monkeypatch: pytest.MonkeyPatch) -> None:
     write(log(project, "C1"), *(f"line {number}" for number in range(50)))
 
@@ -448,9 +469,9 @@ def test_rows_may_go_while_they_are_painted(project: Project, interface: Interfa
             reader.rows = None  # as the reader's thread does it when other lines are chosen
             return text(row)
 
-        monkeypatch.setattr(rows, "text", last)
-        view(screen).on_resize()
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(rows, "text", last)
+            view(screen).on_resize()
         await screen.shows("line 48", "line 49")
 
     interface(project, script, live=False)
