@@ -4,6 +4,7 @@ Everything travels in Flower's public records. Nothing here carries an image or 
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ ARRAYS, METRICS, CONFIG = "arrays", "metrics", "config"
 WEIGHTS = "weights"  # the one array of an `ArrayRecord`
 NUM_EXAMPLES = "num-examples"  # the counts' names: `counts.py`
 LONGEST_REASON = 500  # characters
+CAUSE = re.compile(r"^(\S+: .*)\n\nThe above exception was the direct cause", re.MULTILINE)  # the first in a traceback
 
 
 def pack(weights: Sequence[np.ndarray]) -> ArrayRecord:
@@ -42,7 +44,10 @@ def unpack(record: ArrayRecord) -> np.ndarray:
 
 def reason_of(reply: Message) -> str:
     """Why a node could not answer, as it says: one printable line, whatever it sent. It goes to logs, tables and terminals."""
-    text = "".join(char if char.isprintable() else " " for char in (reply.error.reason or "")[:LONGEST_REASON])
+    said = reply.error.reason or ""
+    if cause := CAUSE.search(said):  # a virtual client's traceback, as Ray hands it on: its site is this machine
+        said = cause[1].removeprefix("poweranger.errors.UserError: ")
+    text = "".join(char if char.isprintable() else " " for char in said[:LONGEST_REASON])
     return " ".join(text.split())
 
 

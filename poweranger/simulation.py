@@ -163,7 +163,7 @@ def _simulate(request: Mapping[str, Any], stop: threading.Event) -> int:
     @server_app.main()
     def conduct_run(grid: Grid, context: Context) -> None:
         try:
-            conduct(grid, run, config, stop)
+            conduct(grid, run, config, stop, virtual=True)
         except (Stopped, UserError) as error:  # Flower would take seconds longer to end, and print a traceback
             ended_by.append(error)
 

@@ -38,8 +38,8 @@ def log(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
-    """Run the federation on `grid` and close `run` with its outcome.
+def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event, *, virtual: bool = False) -> None:
+    """Run the federation on `grid` and close `run` with its outcome; `virtual` clients are all there from the start.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Eve
         When `stop` was set.
     """
     try:
-        _conduct_and_close(grid, run, config, stop)
+        _conduct_and_close(grid, run, config, stop, virtual)
     except OSError as error:  # a full or vanished disk: what is written stays, the run can be resumed
         reason = f"the results could not be written: {error}"
         with contextlib.suppress(OSError):
@@ -57,9 +57,9 @@ def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Eve
         raise RunFailed(reason) from None
 
 
-def _conduct_and_close(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
+def _conduct_and_close(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event, virtual: bool) -> None:
     try:
-        _conduct(grid, run, config, stop)
+        _conduct(grid, run, config, stop, virtual)
     except OSError:
         raise
     except Stopped:
@@ -74,10 +74,10 @@ def _conduct_and_close(grid: Grid, run: Run, config: Mapping[str, Any], stop: th
     _close(run, "finished")
 
 
-def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event) -> None:
+def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event, virtual: bool) -> None:
     require_for(config)
     exchange = Exchange(grid, stop, log)
-    sites = Sites(exchange, config, log)
+    sites = Sites(exchange, config, log, virtual)
     rounds, done = config["num-server-rounds"], run.info["rounds_done"]
 
     def report() -> None:

@@ -44,10 +44,11 @@ def run_in_flower(grid: Grid, context: Context) -> None:
     """The run under `flwr run .` or on a stock SuperLink; files go to the project's `results/`."""
     root = project_root()
     config = resolve(context.run_config, from_environment(caller_environment()))
-    if submitted_locally():
+    virtual = submitted_locally()
+    if virtual:
         config["client-wait"] = config["client-wait"] or VIRTUAL_CLIENT_WAIT
     _quiet_flower(config)
-    conduct(grid, Run.create(root / "results", "sim", config), config, threading.Event())
+    conduct(grid, Run.create(root / "results", "sim", config), config, threading.Event(), virtual=virtual)
 
 
 def main() -> int:

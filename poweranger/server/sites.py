@@ -8,7 +8,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from poweranger.errors import TooFewClients
+from poweranger.errors import TooFewClients, UserError
 from poweranger.messages import CONFIG, DESCRIBE, REFUSE, Site, reason_of
 from poweranger.privacy.declared import check, sizes_of
 from poweranger.run_config import KEYS
@@ -35,11 +35,11 @@ class Sites:
     on_change : called whenever somebody came or left.
     """
 
-    def __init__(self, exchange: Exchange, config: Mapping[str, Any], log: Callable[[str], None]) -> None:
+    def __init__(self, exchange: Exchange, config: Mapping[str, Any], log: Callable[[str], None], virtual: bool = False) -> None:
         self.federation: Federation | None = None
         self.refused: dict[str, str] = {}
         self.on_change: Callable[[], None] = lambda: None
-        self._exchange, self._config, self._log = exchange, config, log
+        self._exchange, self._config, self._log, self._virtual = exchange, config, log, virtual
         self._accepted: dict[int, Site] = {}
         self._asked: dict[str, int] = {}  # message id -> node
         self._not_before: dict[int, float] = {}  # node -> when it may be asked (again)
@@ -100,6 +100,8 @@ class Sites:
         ------
         TooFewClients
             After `client-wait` seconds, when that is set.
+        UserError
+            At once, when too many virtual clients were refused: nobody else will come.
         """
         start = said = time.monotonic()
         told, counted = -1.0, -1
@@ -114,6 +116,9 @@ class Sites:
             if told != self._changed:
                 told = self._changed
                 while_waiting()
+            if self._virtual and self.refused and not self._asked and len(self._accepted) < count:
+                reasons = "; ".join(dict.fromkeys(self.refused.values()))
+                raise UserError(f"{len(self._accepted)} virtual clients can take part and {count} have to: {reasons}")
             if wait and now - start > wait and len(free) < count:
                 raise TooFewClients(f"only {self._who(free, count)} within client-wait = {wait:g} s")
             if now - said > SAY_EVERY or len(free) != counted:
@@ -169,7 +174,7 @@ class Sites:
     def _who(self, free: Mapping[str, int], count: int) -> str:
         here = ", ".join(sorted(free)) or "nobody"
         busy = sorted(site.client_id for site in self._accepted.values() if site.client_id not in free)
-        parts = [f"{len(free)} of {count} here ({here})"]
+        parts = [f"{len(free)} of {count} here ({here})" if len(free) < count else f"{len(free)} here ({here})"]
         if self._asked:
             parts.append(f"{len(self._asked)} preparing their images")
         if busy:

@@ -116,6 +116,21 @@ def test_a_site_whose_images_cannot_be_reached_does_not_hold_up_the_others(tmp_p
     assert run.info["clients"] == ["C1"]
 
 
+def test_virtual_clients_that_cannot_take_part_are_not_waited_for(tmp_path: Path, start_node: Callable[..., object]) -> None:
+    app = ClientApp()
+
+    @app.query("describe")
+    def describe(message: Message, context: Context) -> Message:
+        raise UserError("its folder holds one class only")
+
+    run = Run.create(tmp_path, "toy", resolve())
+    with Link("127.0.0.1", 0) as link, link.run() as (grid, _):
+        start_node(link.port, "C1", app=app)
+        with pytest.raises(UserError, match="0 virtual clients can take part and 1 have to: its folder holds one class only"):
+            conduct(grid, run, run.info["config"], threading.Event(), virtual=True)
+    assert run.info["outcome"] == "failed"
+
+
 def test_a_first_model_that_is_none_is_not_taken(tmp_path: Path, start_node: Callable[..., object]) -> None:
     app = described_app()
 

@@ -38,3 +38,10 @@ def test_a_reason_is_one_line_for_any_terminal() -> None:
     reply = Message(Error(0, said), reply_to=letter(RecordDict(), "train"))
     reason = reason_of(reply)
     assert reason.isprintable() and reason.startswith("]0;owned 31m 2026-01-01") and len(reason) <= 500
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("poweranger.errors.UserError", "/data/x has no class folders: put"), ("ValueError", "ValueError: /data/x has no class folders: put")])
+def test_the_reason_of_a_virtual_client_is_the_cause_in_its_traceback(kind: str, reason: str) -> None:
+    direct = "\n\nThe above exception was the direct cause of the following exception:\n\n"
+    said = f"<class 'RayTaskError'>:<'\x1b[36mray::run()\n  File \"a.py\"\n    raise\n{kind}: /data/x has no class folders: put{direct}ray::run()\nHarmless: see the client's log{direct}"
+    assert reason_of(Message(Error(0, said), reply_to=letter(RecordDict(), "train"))) == reason
