@@ -34,6 +34,7 @@ from benchmarks.memory import memory
 from poweranger.client.data_loader import load_npz_split
 from poweranger.client.npz import Npz
 from poweranger.client.training import configure_tensorflow
+from poweranger.errors import run_program
 from poweranger.evaluate import report
 from poweranger.privacy.accounting import epsilon
 
@@ -181,15 +182,14 @@ def main() -> int:
     wanted = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     configure_tensorflow(os.cpu_count() or 1)
-    lines = []
-    for path in wanted.files:
-        data = DataSet(path.resolve())
-        lines += table(data, measure(data, wanted.seeds))
+    sets = [DataSet(path.resolve()) for path in wanted.files]  # a file that is none is told before hours of work
     how = (f"{CLIENTS} clients, {wanted.seeds} seed(s); DP: {PRIVATE_ROUNDS} rounds, clip {CLIP:g}, noise multiplier {noise(PRIVATE_ROUNDS):g}, "
            f"delta {DELTA:g}; {datetime.date.today():%Y-%m-%d}; {machine()}; {versions()}")
-    print("\n".join([how, *lines]))
+    print(how, flush=True)
+    for data in sets:
+        print("\n".join(table(data, measure(data, wanted.seeds))), flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program("medmnist", main)
