@@ -105,7 +105,8 @@ class Npz:
     @contextmanager
     def _member(self, key: str) -> Iterator[IO[bytes]]:
         if f"{key}.npy" not in self._names:
-            raise UserError(f"{self.path} holds no {key}: a MedMNIST-style file has train_images and train_labels")
+            there = ", ".join(name.removesuffix(".npy")[:40] for name in sorted(self._names)[:6]) or "nothing"
+            raise UserError(f"{self.path} holds no {key}: a MedMNIST-style file has train_images and train_labels, and so on for val and test; here is {there}")
         with self._archive() as archive, archive.open(f"{key}.npy") as file:
             yield file
 
