@@ -210,13 +210,15 @@ def declared_mod(message: Message, context: Context, call_next: Next) -> Message
     """
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     sizes = {"classes": len(names)} if isinstance(names := config.get("classes"), list) else {}
-    masked = config.get("secure-aggregation") is True
+    masked, kind = config.get("secure-aggregation") is True, reply_kind(message.metadata.message_type)
     try:
         reply = call_next(message, context)
     except Exception as error:
-        raise harmless(error) from error
+        said, name = harmless(error), context.node_config.get("client-id")
+        if kind == "describe" and name:  # the server does not know yet whose failure it is
+            said = Harmless(f"{name}: {said}")
+        raise said from error
     if reply.has_content():
-        kind = reply_kind(message.metadata.message_type)
         if kind == "describe":
             sizes = sizes_of(reply.content)
         try:

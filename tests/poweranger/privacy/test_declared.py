@@ -109,7 +109,7 @@ def test_a_data_file_named_without_its_folder_is_not_named_to_the_server(tmp_pat
     values: dict[str, Any] = {key.name: key.default for key in KEYS if key.reader == "clients"} | {"channels": 0}
     with pytest.raises(Harmless) as said:
         client_app.app(letter(RecordDict({"config": ConfigRecord(values)}), "query.describe"), Context(1, 7, {"client-id": "C1", "data-dir": "jane.npz"}, RecordDict(), {}))
-    assert "jane" in str(said.value.__cause__) and str(said.value) == "see the client's log"
+    assert "jane" in str(said.value.__cause__) and str(said.value) == "C1: see the client's log"
 
 
 @pytest.mark.parametrize(("asked", "own"), [(1000, ""), (0, "1000")])
