@@ -185,17 +185,17 @@ def check_all(values: Mapping[str, object], where: str = "") -> dict[str, Value]
         raise UserError(f"{where}: {error}" if where else str(error)) from None
 
 
-def parse_overrides(text: str) -> dict[str, Value]:
-    """Read `"k=v k=v"` as `flwr run --run-config` takes it; texts need no quotes."""
+def parse_overrides(text: str, option: str = "--run-config") -> dict[str, Value]:
+    """Read `"k=v k=v"` as `flwr run --run-config` takes it; texts need no quotes. `option` is what the user gave it to."""
     values: dict[str, Value] = {}
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UserError(f"--run-config {text!r} cannot be read ({error}): write \"key=value key=value\"") from None
+        raise UserError(f"{option} {text!r} cannot be read ({error}): write \"key=value key=value\"") from None
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise UserError(f"--run-config: {word!r} is no key=value pair")
+            raise UserError(f"{option}: {word!r} is no key=value pair")
         values[name] = find_key(name).parse(value)
     return values
 

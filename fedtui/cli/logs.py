@@ -16,7 +16,7 @@ from fedtui.cli.output import paint, say, write_json
 from fedtui.project import Project
 from poweranger.errors import UserError
 
-LINES = 50
+LINES, MOST = 50, 10**9
 SEARCHED = 10_000  # lines of each log that `-f` looks back through
 _POLL_S = 0.3
 _LEVELS = {"error": "red", "warning": "yellow", "info": None}
@@ -28,7 +28,7 @@ _NAMES = ("cyan", "green", "yellow", "bold")
 def logs(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Processes; else all that have a log.", autocompletion=complete_name)] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is printed from now on, until Ctrl+C.")] = False,
-    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, metavar="N", help=f"So many last lines [{LINES}; all with --grep or --since].")] = None,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, max=MOST, metavar="N", help=f"So many last lines [{LINES}; all with --grep or --since].")] = None,
     grep: Annotated[str | None, typer.Option(metavar="RE", help="Only lines in which this regular expression is found.")] = None,
     since: Annotated[str | None, typer.Option(metavar="T", help='Only lines from then on: "10m", "2h" ago, or a time.')] = None,
     as_json: Json = False,
