@@ -1,6 +1,7 @@
-"""What commands have in common: the project they are about, its daemon, and options that several take."""
+"""What commands have in common: the project they are about, its daemon, options that several take, and new files."""
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,17 +59,27 @@ def parse_set(words: Sequence[str] | None, *, site_keys: bool = False) -> dict[s
     UserError
         Also, without `site_keys`, for a key that each client reads for itself: it cannot be told for one run.
     """
-    import os
     import shlex
 
     from poweranger.run_config import BY_NAME, from_environment, parse_overrides
 
-    typed = parse_overrides(shlex.join(words or ()))
+    typed = parse_overrides(shlex.join(words or ()), "--set")
     for name in typed:
         if BY_NAME[name].reader == "site" and not site_keys:
             raise UserError(f"{name} is read by each client when it starts: `fedtui config set {name}=...`, then restart the clients")
     given = from_environment(os.environ)
     return {name: value for name, value in given.items() if site_keys or BY_NAME[name].reader != "site"} | typed
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Make a file, 0600; where the disk does not take all of it, none. `FileExistsError` where there is one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _project(context: click.Context) -> Project:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedtui.cli.context import write_new
 from fedtui.cli.output import say
 from poweranger.errors import UserError
 from poweranger.files import make_private_folder
@@ -23,13 +24,11 @@ def init(
     text = new_pyproject(path.parent.resolve().name)
     try:
         make_private_folder(path.parent)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        write_new(path, text.encode())
     except FileExistsError:
         raise UserError(f"{path} exists already and is left as it is: give another folder, or move it away") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be made ({error.strerror}): give a folder of yours") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+        raise UserError(f"{path} cannot be made ({error.strerror}): give another folder") from None
     say(f"made {path}")
     there = "" if path.parent == Path.cwd() else f"cd {shlex.quote(str(folder))}, then "
     say(f"next: {there}fedtui client add NAME --data-dir DIR, fedtui up --wait")

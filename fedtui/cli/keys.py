@@ -1,14 +1,13 @@
 """Keys of a federation over several machines: `keys init`, `add`, `export`, `import`, `list`, `renew` and `revoke`."""
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedtui.cli.context import Json, project
+from fedtui.cli.context import Json, project, write_new
 from fedtui.cli.output import say, write_json, write_table
 from poweranger.errors import UserError
 
@@ -51,13 +50,11 @@ def export(
     packed = keys.export(project(), client)
     path = output or Path(f"{client}.keys.toml")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        write_new(path, keys.export_text(packed))
     except FileExistsError:
         raise UserError(f"{path} exists already: delete it, or give another file with -o") from None
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(keys.export_text(packed))
     say(f"wrote {path} for {client}, which will call {packed.server_address}. It holds a private key: send it on a safe way, "
         "`fedtui keys import` at the site, then delete it")
     _hint_address([packed.server_address])

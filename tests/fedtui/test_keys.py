@@ -230,6 +230,9 @@ def test_the_commands_from_init_to_a_site_that_starts_no_server(alone: Fedtui, f
     made = alone("keys", "init", "--name", "192.0.2.1")
     assert made.code == 0 and 'set server-address = "0.0.0.0:8081"' in made.err
     assert alone("keys", "init").code == 2
+    alone.prefix = ["prlimit", "--fsize=100"]  # as on a full disk
+    assert "C2.keys.toml cannot be written" in alone("keys", "export", "C2").err
+    alone.prefix = []
     assert alone("keys", "export", "C2").code == 0
     exported = alone.folder / "C2.keys.toml"
     assert exported.stat().st_mode & 0o777 == 0o600
