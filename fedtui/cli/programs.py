@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,11 +13,12 @@ RunName = Annotated[str | None, typer.Option("--run", metavar="R", help="A run's
 Round = Annotated[str | None, typer.Option("--round", metavar="N", help="A round's number, or best; else the best, or the last of a run that has none.")]
 
 
-def run_program(module: str, *arguments: str) -> None:
-    """Run `python -m module` in the project folder and exit with its code; paths among the arguments have to be absolute."""
+def run_program(module: str, *arguments: str) -> NoReturn:
+    """Become `python -m module` in the project folder: signals and exit code are its own. Paths among the arguments have to be absolute."""
     here = project()
-    done = subprocess.run([here.python(), "-m", module, *arguments], cwd=here.root, stdin=subprocess.DEVNULL)
-    raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+    os.chdir(here.root)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.execv(here.python(), [here.python(), "-m", module, *arguments])
 
 
 def absolute(path: Path) -> str:
