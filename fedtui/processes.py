@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+CLIENT_HOST = "client host"  # among the sizes of memory: it is none of the processes that somebody starts and stops
 ACTIVE = ("starting", "ready", "running", "stopping")  # states of a process that lives
 
 

@@ -10,6 +10,7 @@ import typer
 from fedtui.cli.context import Json, daemon
 from fedtui.cli.output import write, write_json, write_table
 from fedtui.memory_rules import STEPS
+from fedtui.processes import CLIENT_HOST
 
 COLUMNS = {
     "name": "NAME", "uses": "USES (PSS)", "frees": "STOPPING FREES", "resident": "RESIDENT", "swap": "SWAP", "gpu": "GPU", "peak": "PEAK",
@@ -74,7 +75,7 @@ def _row(process: Mapping[str, Any], pid: int | None, gpus: Sequence[Mapping[str
         "name": process["name"], "uses": _size(process["pss_mb"]), "frees": _size(process["uss_mb"]), "resident": _size(process["rss_mb"]),
         "swap": _size(process["swap_mb"] or None), "gpu": _size(on_gpu or None), "peak": _size(max(process["peaks_mb"].values(), default=None)),
         "need": _size(process["need_mb"]), "growth": f"{growth:.0f} MB a round" if growth else "",
-        "note": "the kernel tells only RESIDENT of it" if process["pss_refused"] else "",
+        "note": "the kernel tells only RESIDENT of it" if process["pss_refused"] else "clients are forked from it" if process["name"] == CLIENT_HOST else "",
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from fedtui.daemon.commands import RunWish
 from fedtui.daemon.keeper import Keeper
 from fedtui.daemon.supervisor import Refused, Supervisor, UnknownProcess
 from fedtui.daemon.view import failure, memory, view
+from fedtui.processes import CLIENT_HOST
 from poweranger.errors import UserError
 
 BODY_BYTES = 1 << 16
@@ -79,7 +80,9 @@ def build(supervisor: Supervisor, keeper: Keeper, info: Info, end: Callable[[], 
     async def get_memory(_: Request) -> Any:
         keeper.measure()
         guard = supervisor.guard
-        processes = [memory(process) | guard.needs(process) for process in supervisor.listed() if process.live]
+        processes = [memory(process.record.name, process.usage) | guard.needs(process) for process in supervisor.listed() if process.live]
+        if supervisor.host.alive:
+            processes.append(memory(CLIENT_HOST, supervisor.host.usage) | guard.host_needs())
         return {"machine": guard.reading.to_json(), "processes": processes, "guard": guard.to_json()}
 
     async def get_memory_history(request: Request) -> Any:

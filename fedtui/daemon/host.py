@@ -14,7 +14,9 @@ from pathlib import Path
 
 import poweranger
 from fedtui.cleaning import clean
-from fedtui.daemon.oom import exposed
+from fedtui.daemon import proc
+from fedtui.daemon.measure import Usage
+from fedtui.daemon.oom import client_score
 
 START_S = 120.0  # for the import: from a slow disk it takes long
 FORK_S = 20.0
@@ -48,6 +50,22 @@ class ClientHost:
         self._code = 0  # state of the code that it has loaded
         self._turn = asyncio.Lock()  # one request at a time: the socket holds only ten, and sending must not wait
         self._needed = time.monotonic()
+        self.usage = Usage()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is one, if only to load."""
+        return self._process is not None
+
+    @property
+    def failure(self) -> str:
+        """Why none is started just now; "" when one can be."""
+        return self._failed[1] if self._failed and time.monotonic() < self._failed[0] + AGAIN_S else ""
+
+    def known(self) -> list[proc.Stat]:
+        """Its present stats; none of its clients', which are processes of their own."""
+        stat = proc.read_stat(self._process.pid) if self._process else None
+        return [stat] if stat else []
 
     @property
     def pid(self) -> int | None:
@@ -69,7 +87,7 @@ class ClientHost:
             with channel:
                 channel.setblocking(False)
                 with theirs:
-                    self._send({"fork": {"command": command, "environment": environment, "folder": str(folder)}}, log, theirs.fileno())
+                    self._send({"fork": {"command": command, "environment": environment, "folder": str(folder), "oom_score": client_score()}}, log, theirs.fileno())
                 try:
                     answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(channel, 4096), FORK_S)
                 except TimeoutError:
@@ -86,8 +104,7 @@ class ClientHost:
     def prepare(self) -> None:
         """Start it, if need be, so that the first client need not wait for it."""
         self._needed = time.monotonic()
-        recently = self._failed and self._needed < self._failed[0] + AGAIN_S
-        if not (self._control or self._starting or recently):
+        if not (self._control or self._starting or self.failure):
             self._starting = asyncio.get_running_loop().create_task(self._begin())
 
     def reap(self, pid: int) -> None:
@@ -114,6 +131,7 @@ class ClientHost:
             self._process.kill()
             self._process.wait()
         self._starting = self._control = self._process = None
+        self.usage = Usage()
         self._ended.clear()
 
     async def _ready(self) -> None:
@@ -152,11 +170,11 @@ class ClientHost:
     def _execute(self, control: socket.socket) -> None:
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            with exposed():  # as its forks are, which inherit it
-                self._process = subprocess.Popen(
-                    self._command, env=self._environment, cwd=self._folder, stdin=control.fileno(), stdout=descriptor, stderr=descriptor,
-                    start_new_session=True, umask=0o077,
-                )
+            self._process = subprocess.Popen(  # not as exposed as its forks: they share its memory, so its end would free none
+                self._command, env=self._environment, cwd=self._folder, stdin=control.fileno(), stdout=descriptor, stderr=descriptor,
+                start_new_session=True, umask=0o077,
+            )
+            self.usage = Usage()
         finally:
             os.close(descriptor)
 

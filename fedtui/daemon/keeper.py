@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from fedtui.daemon import proc, progress
+from fedtui.daemon.host import ClientHost
 from fedtui.daemon.measure import MB
 from fedtui.daemon.placement import HOST
 from fedtui.daemon.process import Process
@@ -65,7 +66,8 @@ class Keeper:
 
     def measure(self) -> None:
         """Take CPU and RSS of all, unless that was done within the last second, and PSS of one, as seldom as that has to be."""
-        live = self._live()
+        host = self._supervisor.host
+        live: list[Process | ClientHost] = [*self._live(), *([host] if host.alive else [])]
         if time.monotonic() - self._measured < TICK_S / 2 and all(process.usage.rss_mb is not None for process in live):
             return
         self._measured = time.monotonic()

@@ -9,6 +9,14 @@ CLIENT_SCORE = 500  # of -1000 (never) to 1000, added to this process's own
 _SCORE = Path("/proc/self/oom_score_adj")
 
 
+def client_score() -> int | None:
+    """What a client's is to be; None where the kernel does not tell ours."""
+    try:
+        return min(int(_SCORE.read_text()) + CLIENT_SCORE, 1000)
+    except (OSError, ValueError):
+        return None
+
+
 @contextlib.contextmanager
 def exposed() -> Iterator[None]:
     """What is started within is taken first, from before its first instruction on: it inherits this process's score of the moment.
@@ -18,7 +26,7 @@ def exposed() -> Iterator[None]:
     own = None
     with contextlib.suppress(OSError, ValueError):
         own = int(_SCORE.read_text())
-        _SCORE.write_text(str(min(own + CLIENT_SCORE, 1000)))
+        _SCORE.write_text(str(client_score()))
     try:
         yield
     finally:

@@ -24,6 +24,9 @@ LAST_LINES = 20
 HOLD_S = 1.0  # a process that is just writing to a slow disk stops only then
 
 
+Refusal = Callable[["Process"], str]  # why it is not to be started now, or ""
+
+
 class Process:
     """A process and what is remembered of it.
 
@@ -67,17 +70,20 @@ class Process:
             setattr(self.record, name, value)
         self._changed()
 
-    def spawn(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, host: ClientHost | None = None) -> None:
+    def spawn(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, host: ClientHost | None = None, refusal: Refusal = lambda _: "",
+    ) -> None:
         """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log.
 
-        With `host` it is forked from that, soon (`born` waits for it), or executed like any other when that fails.
+        With `host` it is forked from that, soon (`born` waits for it), or executed like any other when that fails: if `refusal`
+        finds room for the larger process.
         """
         self.become(
             State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0,
             started=time.time(), waits_for="",
         )
         if host:
-            self._birth = asyncio.get_running_loop().create_task(self._fork(host, command, environment, folder))
+            self._birth = asyncio.get_running_loop().create_task(self._fork(host, command, environment, folder, refusal))
         else:
             self._execute(command, environment, folder)
 
@@ -94,7 +100,7 @@ class Process:
             if self._birth is birth and self.record.state is State.STARTING and not self.record.pid:
                 self.become(State.STOPPED, wanted=False)
 
-    async def _fork(self, host: ClientHost, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    async def _fork(self, host: ClientHost, command: Sequence[str], environment: Mapping[str, str], folder: Path, refusal: Refusal) -> None:
         async with self.lock:
             try:
                 log = self.log.open_for_writing()
@@ -106,7 +112,10 @@ class Process:
                     os.close(log)
             except (HostFailed, OSError) as error:
                 self.record.via, self.record.via_reason = PROCESS, f"the client host failed: {error}"
-                self._execute(command, environment, folder)
+                if reason := refusal(self):
+                    self.become(State.HELD, reason=reason, waits_for="memory")
+                else:
+                    self._execute(command, environment, folder)
 
     def _execute(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         try:

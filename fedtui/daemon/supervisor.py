@@ -14,8 +14,8 @@ from fedtui.daemon.events import Broadcast
 from fedtui.daemon.guard.guard import Guard
 from fedtui.daemon.host import ClientHost
 from fedtui.daemon.measure import OomKills
-from fedtui.daemon.notes import Notes, about_synthetic
-from fedtui.daemon.process import Process
+from fedtui.daemon.notes import Notes, about_synthetic, log
+from fedtui.daemon.process import Process, Refusal
 from fedtui.daemon.restarts import Restarts
 from fedtui.daemon.state import SERVER, SIMULATION, Record, State, new_record
 from fedtui.daemon.view import view
@@ -283,9 +283,6 @@ class Supervisor:
         if server and server.record.state is State.STARTING and not force:
             process.become(State.HELD, wanted=True, reason="waits for the server to be ready", cause="", waits_for="server")
             return
-        if reason := "" if force else self.guard.refusal(process):
-            process.become(State.HELD, wanted=True, reason=reason, cause="", waits_for="memory")
-            return
         self.project.keys.check_clients([process.record.name])
         roster = self.project.roster()
         client = next((client for client in roster.clients if client.name == process.record.name), None)
@@ -295,8 +292,13 @@ class Supervisor:
         client = client or Client(process.record.name)
         placed = self._place(client, roster)
         process.record.via, process.record.via_reason, process.record.gpu = placed.via, placed.reason, placed.gpu
+        refusal: Refusal = (lambda _: "") if force else self.guard.refusal
+        if reason := refusal(process):
+            process.become(State.HELD, wanted=True, reason=reason, cause="", waits_for="memory")
+            return
         extra = federation(self.project, roster) | {"DATA_DIR": ""} | placed.environment | client.env  # what the roster says counts
-        self._launch(process, self.commands.client(roster, client), extra, self.host if placed.via == placement.HOST else None)
+        host = self.host if placed.via == placement.HOST else None
+        self._launch(process, self.commands.client(roster, client), extra, host, refusal)
 
     def forked(self, client: Client) -> bool:
         """Whether this client is forked from the client host when it is started."""
@@ -304,10 +306,15 @@ class Supervisor:
 
     def _place(self, client: Client, roster: Roster) -> placement.Placement:
         others = [process.record.gpu for name, process in self.table.items() if process.live and name != client.name]
-        return placement.place(client, roster.client_host, self._cards, others)
+        placed = placement.place(client, roster.client_host, self._cards, others)
+        if placed.via == placement.HOST and self.host.failure:
+            return placement.Placement(placement.PROCESS, f"the client host failed: {self.host.failure}")
+        return placed
 
-    def _launch(self, process: Process, command: list[str], extra: dict[str, str], host: ClientHost | None = None) -> None:
-        process.spawn(command, environment(self.project, process.mark, extra), self.project.root, host)
+    def _launch(
+        self, process: Process, command: list[str], extra: dict[str, str], host: ClientHost | None = None, refusal: Refusal = lambda _: "",
+    ) -> None:
+        process.spawn(command, environment(self.project, process.mark, extra), self.project.root, host, refusal)
         self.save()  # at once: a daemon that is killed now leaves a process that the next one must find
 
     async def _stop(self, process: Process) -> str:
@@ -326,6 +333,8 @@ class Supervisor:
     def _ended(self, process: Process) -> None:
         """A process has ended by itself."""
         ending = endings.judge(process, self.project, self.last_roster, self.oom)
+        if ending:
+            log(f"{process.record.name} has failed: {ending}")  # its next start forgets that
         process.become(State.FAILED if ending else State.EXITED, cause=ending, reason="")
         self._spawn_task(self._clear_up(process))
 

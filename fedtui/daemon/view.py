@@ -4,6 +4,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from fedtui.daemon.measure import Usage
 from fedtui.daemon.process import Process
 from fedtui.daemon.state import State
 
@@ -46,11 +47,10 @@ def failure(process: Process) -> dict[str, Any] | None:
     return {"cause": record.cause, "exit_code": record.exit_code, "signal": record.signal or None, "last_lines": record.last_lines}
 
 
-def memory(process: Process) -> dict[str, Any]:
+def memory(name: str, usage: Usage) -> dict[str, Any]:
     """What a process with its descendants uses; `uss_mb` is what ending it would free."""
-    usage = process.usage
     return {
-        "name": process.record.name, "rss_mb": usage.rss_mb, "pss_mb": usage.pss_mb, "uss_mb": usage.uss_mb, "swap_mb": usage.swap_mb,
+        "name": name, "rss_mb": usage.rss_mb, "pss_mb": usage.pss_mb, "uss_mb": usage.uss_mb, "swap_mb": usage.swap_mb,
         "pss_refused": usage.refused,
     }  # fmt: skip
 

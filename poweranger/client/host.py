@@ -4,7 +4,7 @@ A fork shares the host's memory until one of them writes to it, and has nothing 
 starts the host and talks to it over the socket (SOCK_SEQPACKET) that is its standard input:
 
 - the host says `ready` once;
-- `{"fork": {"command", "environment", "folder"}}` with two descriptors, the client's log and its channel (SOCK_SEQPACKET),
+- `{"fork": {"command", "environment", "folder", "oom_score"}}` with two descriptors, the client's log and its channel (SOCK_SEQPACKET),
   makes a client, which answers on its channel `{"pid": N}` or `{"error": "..."}` and begins when `go` comes back: if the
   daemon dies instead, nothing has begun that nobody knows of;
 - `{"reap": [N, ...]}` lets go of clients that have ended. Until then their exit status stands in `/proc`.
@@ -107,6 +107,9 @@ def _become_client(request: dict[str, Any], log: int) -> None:
     os.setsid()
     os.umask(0o077)
     os.chdir(request["folder"])
+    if request["oom_score"] is not None:
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(request["oom_score"]))
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)

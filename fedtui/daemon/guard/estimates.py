@@ -31,6 +31,7 @@ class Estimate:
     rounds : the most it has used in each of the last rounds, as [round, size].
     last_mb : the peak of its last start in which it trained; None when there was none.
     start : start time of the process that `peaks` and `rounds` are of.
+    forked : whether that is a fork of the client host; `last_mb` is of one started in the same way.
     """
 
     expected_mb: float = 0.0
@@ -38,15 +39,17 @@ class Estimate:
     rounds: list[list[float]] = field(default_factory=list)
     last_mb: float | None = None
     start: int = 0
+    forked: bool = False
 
     @property
     def peak_mb(self) -> float | None:
         """The most it has used since its start, once it has trained; else that of its last start."""
         return max(self.peaks.values()) if "training" in self.peaks else self.last_mb
 
-    def begin(self, start: int, expected_mb: float) -> None:
+    def begin(self, start: int, expected_mb: float, forked: bool = False) -> None:
         """It has been started anew."""
-        self.last_mb, self.start, self.expected_mb = self.peak_mb, start, expected_mb
+        self.last_mb = self.peak_mb if forked == self.forked else None
+        self.start, self.expected_mb, self.forked = start, expected_mb, forked
         self.peaks, self.rounds = {}, []
 
     def see(self, size_mb: float, state: str, status: str) -> None:
@@ -75,17 +78,19 @@ class Estimates:
         """The estimate of a process, made when there is none."""
         return self.of.setdefault(name, Estimate())
 
-    def need(self, name: str, role: str, cache_mb: Callable[[], float] = lambda: 0.0, bare_mb: float = BARE_CLIENT_MB) -> float:
+    def need(self, name: str, role: str, forked: bool = False, cache_mb: Callable[[], float] = lambda: 0.0) -> float:
         """MB that a process will need when it is started: its own last peak, else the largest of a client here, else a bare one.
 
-        `cache_mb` tells what it may keep of its images, `bare_mb` what it needs without any.
+        A fork of the client host and a process of its own say nothing of each other. `cache_mb` tells what a client may keep of its images.
         """
-        if (peak := self.get(name).peak_mb) is not None:
+        own = self.get(name)
+        if own.forked == forked and (peak := own.peak_mb) is not None:
             return peak
         if role != "client":
             return BARE_SERVER_MB
-        peaks = [peak for other, estimate in self.of.items() if other not in (SERVER, SIMULATION) and (peak := estimate.peak_mb) is not None]
-        return max(peaks) if peaks else bare_mb + cache_mb()
+        alike = [estimate for other, estimate in self.of.items() if other not in (SERVER, SIMULATION) and estimate.forked == forked]
+        peaks = [peak for estimate in alike if (peak := estimate.peak_mb) is not None]
+        return max(peaks) if peaks else (BARE_FORK_MB if forked else BARE_CLIENT_MB) + cache_mb()
 
     def save(self, names: Iterable[str]) -> None:
         """Write the file when something has changed; only `names` are kept. Raises OSError."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fedtui.daemon.commands import RunWish
 from fedtui.daemon.guard import policy
-from fedtui.daemon.guard.estimates import BARE_CLIENT_MB, BARE_FORK_MB, HOST_MB, Estimates
+from fedtui.daemon.guard.estimates import HOST_MB, Estimates
 from fedtui.daemon.guard.forecast import Forecast, foresee, growth
 from fedtui.daemon.guard.history import History
 from fedtui.daemon.guard.policy import Decision, Held, State, Step, View
 from fedtui.daemon.guard.readings import Meter
 from fedtui.daemon.notes import log
+from fedtui.daemon.placement import HOST
 from fedtui.daemon.process import Process
 from fedtui.daemon.progress import progress_file
 from fedtui.daemon.state import SERVER
@@ -74,7 +75,8 @@ class Guard:
         """Why this client is not started now; "" when it fits, or when the guard only watches."""
         name = process.record.name
         self.reading = self._meter.read()
-        need, promised = self._need(name), self._promised() + self._host_mb([self._client(name)])
+        forked = process.record.via == HOST
+        need, promised = self._need(name, forked), self._promised(forked, but=process)
         if not self.rules.guard or policy.fits(self.rules, self.reading, promised, need):
             return ""
         left, reserve = self.reading.available_mb - promised - need, self.rules.reserve(self.reading.limit_mb)
@@ -92,10 +94,10 @@ class Guard:
         table = self._supervisor.table
         starts = self._supervisor.last_roster.server_local and not (SERVER in table and table[SERVER].live)
         server = self.estimates.need(SERVER, SERVER) if starts else 0.0
-        promised, fitting, missing = self._promised() + self._host_mb(clients) + server, 0, []
+        promised, fitting, missing = self._promised(any(map(self._supervisor.forked, clients))) + server, 0, []
         for client in clients:
             live = client.name in table and table[client.name].live
-            need = 0.0 if live else self._need(client.name)
+            need = 0.0 if live else self._need(client.name, self._supervisor.forked(client))
             if live or policy.fits(self.rules, self.reading, promised, need):
                 promised, fitting = promised + need, fitting + 1
             else:
@@ -113,8 +115,11 @@ class Guard:
         """As the roster has it; one that it does not name makes up its images."""
         return next((client for client in self._supervisor.last_roster.clients if client.name == name), Client(name))
 
-    def _need(self, name: str) -> float:
-        """MB that a client needs when it is started."""
+    def _forked(self, name: str) -> bool:
+        return self._supervisor.forked(self._client(name))
+
+    def _need(self, name: str, forked: bool) -> float:
+        """MB that a client needs when it is started in this way."""
         client = self._client(name)
 
         def cache_mb() -> float:
@@ -125,18 +130,14 @@ class Guard:
             except UserError:  # what is wrong is said where it is used
                 return float(BY_NAME["cache-mb"].default)
 
-        return self.estimates.need(name, "client", cache_mb, BARE_FORK_MB if self._supervisor.forked(client) else BARE_CLIENT_MB)
+        return self.estimates.need(name, "client", forked, cache_mb)
 
-    def _host_mb(self, clients: Iterable[Client]) -> float:
-        """MB that the client host will take when these clients are started."""
+    def _promised(self, fork: bool = False, but: Process | None = None) -> float:
+        """MB that the living processes will grow yet, as far as is known: the client host, too, while it loads, or when a `fork` needs one."""
         host = self._supervisor.host
-        return HOST_MB if host.pid is None and any(self._supervisor.forked(client) for client in clients) else 0.0
-
-    def _promised(self) -> float:
-        """MB that the living processes will grow yet, as far as is known."""
-        promised = 0.0
+        promised = max(HOST_MB - host.usage.use_mb, 0.0) if host.pid is None and (fork or host.alive) else 0.0
         for name, process in self._supervisor.table.items():
-            if process.live and process.record.state is not ProcessState.STOPPING:
+            if process.live and process is not but and process.record.state is not ProcessState.STOPPING:
                 estimate = self.estimates.get(name)
                 fresh = not process.record.pid or estimate.start != process.record.start
                 trained = not fresh and len(estimate.rounds) > 1
@@ -146,7 +147,7 @@ class Guard:
 
     def _expected(self, process: Process) -> float:
         name, role = process.record.name, process.record.role
-        return self._need(name) if role == "client" else self.estimates.need(name, role)
+        return self._need(name, process.record.via == HOST) if role == "client" else self.estimates.need(name, role)
 
     # Looking
 
@@ -158,7 +159,7 @@ class Guard:
                 continue
             estimate = self.estimates.get(name)
             if estimate.start != record.start:
-                estimate.begin(record.start, self._expected(process))
+                estimate.begin(record.start, self._expected(process), record.via == HOST)
             estimate.see(process.usage.use_mb, record.state.value, record.status)
 
     def _foresee(self) -> None:
@@ -189,7 +190,7 @@ class Guard:
     def _view(self) -> View:
         """What the policy decides on."""
         clients, now = [], self.reading.time
-        living = list(self._clients())
+        living = [process for process in self._clients() if process.record.pid]  # what still waits for the client host takes nothing
         self._stopping = {
             process.record.name: self._stopping.get(process.record.name, (Step.STOP if process.record.waits_for else Step.KILL, now))
             for process in living if process.record.state is ProcessState.STOPPING
@@ -200,21 +201,20 @@ class Guard:
             estimate = self.estimates.get(name)
             clients.append(policy.Client(name, process.usage.use_mb, estimate.expected_mb, process.record.started, stopping, since))
         held = [
-            Held(name, self._need(name), process.record.waits_for == "return") for name, process in self._supervisor.table.items()
+            Held(name, self._need(name, self._forked(name)), process.record.waits_for == "return") for name, process in self._supervisor.table.items()
             if process.record.state is ProcessState.HELD and process.record.waits_for in ("memory", "return")
         ]  # fmt: skip
-        short = self.reading.available_mb < self.rules.reserve(self.reading.limit_mb)
-        promised = self._promised() + self._host_mb(self._client(waiting.name) for waiting in held)
-        return View(self.reading, clients, held, promised, self._minimum() if short else 0)
+        promised = self._promised(any(self._forked(waiting.name) for waiting in held))
+        return View(self.reading, clients, held, promised, self._minimum() if policy.near(self.rules, self.reading) else 0)
 
     def _minimum(self) -> int:
-        """Clients without which the present run waits; 0 when none is on."""
+        """Clients of this machine without which the present run waits; 0 when none is on."""
         server = self._supervisor.table.get(SERVER)
         if not server or not server.live:
             return 0
         try:
             info = tomllib.loads((progress_file(self._supervisor.project.results).parent / "run.toml").read_text())
-            return int(info["config"]["min-available-clients"]) if info["outcome"] == "running" else 0
+            return int(info["config"]["min-available-clients"]) - len(self._supervisor.remote()) if info["outcome"] == "running" else 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
@@ -233,7 +233,7 @@ class Guard:
         elif not self.rules.dry_run:
             done = {"finish": "stopped at its round's end", "stop": "stopped at once", "kill": "killed"}[decision.action]
             self._stopping[name] = ({"finish": Step.STOP, "stop": Step.STOP_NOW, "kill": Step.KILL}[decision.action], self.reading.time)
-            back = f"; it comes back when there is room for the {self._need(name):.0f} MB of memory it needs" if self.rules.auto_return else ""
+            back = f"; it comes back when there is room for the {self._expected(supervisor.table[name]):.0f} MB of memory it needs" if self.rules.auto_return else ""
             left = f"{self.reading.available_mb:.0f} MB were left"
             supervisor.notes.say("memory guard", f"memory is short ({left}): {name} is {done}, {decision.reason}")
             supervisor.relieve(supervisor.table[name], decision.action, f"{done} by the memory guard: {left}, {decision.reason}{back}", self.rules.auto_return)
@@ -279,3 +279,7 @@ class Guard:
             "use_mb": round(process.usage.use_mb, 1), "need_mb": round(self._expected(process), 1), "peaks_mb": {phase: round(size, 1) for phase, size in estimate.peaks.items()},
             "mb_a_round": round(growth(estimate.rounds), 1),
         }  # fmt: skip
+
+    def host_needs(self) -> dict[str, Any]:
+        """The same of the client host."""
+        return {"use_mb": round(self._supervisor.host.usage.use_mb, 1), "need_mb": HOST_MB, "peaks_mb": {}, "mb_a_round": 0.0}

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-TAIL_BYTES = 1 << 18  # the most that is read back
+LINE_BYTES = 1 << 12  # for each decision that is read back so much of the file's end at most
 
 
 class History:
@@ -35,7 +35,7 @@ class History:
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                file.seek(max(size - TAIL_BYTES, 0))
+                file.seek(max(size - count * LINE_BYTES, 0))
                 lines = file.read().split(b"\n")
         except OSError:
             return []

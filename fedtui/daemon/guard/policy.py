@@ -163,6 +163,11 @@ def fits(rules: MemoryRules, reading: Reading, promised_mb: float, estimate_mb: 
     return reading.available_mb - promised_mb - estimate_mb >= rules.reserve(reading.limit_mb)
 
 
+def near(rules: MemoryRules, reading: Reading) -> bool:
+    """Whether so little is left that a quick fall is answered by a stop."""
+    return reading.available_mb < NEAR * thresholds(rules, reading.limit_mb)[Step.WARN]
+
+
 def fall(recent: Sequence[float]) -> float:
     """MB a second by which what is left becomes less, in most of the last seconds: a jump or two, as of starts, are no fall."""
     if len(recent) < WINDOW:

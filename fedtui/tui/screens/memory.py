@@ -12,6 +12,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from fedtui.gpu import Gpu, Gpus
+from fedtui.processes import CLIENT_HOST
 from fedtui.tui.actions import in_background
 from fedtui.tui.glyphs import bar, glyph
 from fedtui.tui.pane import Pane
@@ -103,6 +104,8 @@ class MemoryPane(Pane):
             store.selected = listing.key
         together = sum(_uses(size) or 0.0 for size in sizes.values())
         title = f"Processes  {_size(together)} together" if len(sizes) > 1 else "Processes"
+        if CLIENT_HOST in sizes:
+            title += f", {_size(_uses(sizes[CLIENT_HOST]))} of it the client host"
         if (panel := self.query_one("#processes")).border_title != title:
             panel.border_title = title
         self._show_decisions(guard)

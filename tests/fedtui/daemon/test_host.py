@@ -55,9 +55,11 @@ def test_a_fork_looks_like_a_process_of_its_own(new_house: Callable[..., House])
     assert "WARD=north" not in Path(f"/proc/{second}/environ").read_text()
     umask = next(line for line in Path(f"/proc/{first}/status").read_text().splitlines() if line.startswith("Umask"))
     assert umask.split()[1] == "0077"
-    exposed = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (house.daemons[0].pid, first)]
-    assert exposed[1] == min(exposed[0] + CLIENT_SCORE, 1000)
+    exposed = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (house.daemons[0].pid, host, first)]
+    assert exposed[1:] == [exposed[0], min(exposed[0] + CLIENT_SCORE, 1000)]  # the kernel frees something only by a fork's end
     assert house.get("/v1/info")["client_host_pid"] == host
+    sizes = {process["name"]: process for process in house.get("/v1/memory")["processes"]}
+    assert sizes.keys() == {"server", "C1", "C2", "client host"} and sizes["client host"]["pss_mb"] > 0
     assert host not in house.alive()  # it is none of the project's processes: nobody stops it with them
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fedtui.daemon.guard.estimates import BARE_CLIENT_MB, Estimate, Estimates
+from fedtui.daemon.guard.estimates import BARE_CLIENT_MB, BARE_FORK_MB, Estimate, Estimates
 from fedtui.daemon.guard.forecast import foresee, growth
-from fedtui.daemon.guard.history import TAIL_BYTES, History
+from fedtui.daemon.guard.history import LINE_BYTES, History
 
 
 def peaks(size, rounds: int = 10) -> list[list[float]]:
@@ -55,7 +55,7 @@ class TestForecast:
 class TestEstimates:
     def test_a_start_needs_what_the_last_one_did_else_what_its_like_did_else_a_bare_process(self, tmp_path: Path) -> None:
         estimates = Estimates(tmp_path / "memory.json")
-        assert estimates.need("C1", "client", lambda: 256.0) == BARE_CLIENT_MB + 256
+        assert estimates.need("C1", "client", cache_mb=lambda: 256.0) == BARE_CLIENT_MB + 256
         one = estimates.get("C1")
         one.begin(1, 700)
         for size, status in ((300, "loading"), (620, "round 1, training"), (580, "round 1, evaluating"), (500, "idle")):
@@ -66,7 +66,11 @@ class TestEstimates:
         one.see(100, "starting", "")
         assert estimates.need("C1", "client") == 620, "a start that did not train yet says nothing"
         estimates.get("simulation").see(6000, "running", "round 1 of 3, training")
-        assert estimates.need("C2", "client", lambda: 256.0) == 620, "a whole federation in one process is no client's like"
+        assert estimates.need("C2", "client", cache_mb=lambda: 256.0) == 620, "a whole federation in one process is no client's like"
+        assert estimates.need("C1", "client", forked=True) == estimates.need("C2", "client", forked=True) == BARE_FORK_MB
+        one.begin(3, BARE_FORK_MB, forked=True)
+        one.see(160, "running", "round 1, training")
+        assert [estimates.need("C2", "client", forked) for forked in (True, False)] == [160, BARE_CLIENT_MB], "a fork takes far less than a process"
         estimates.save(["C1"])
         assert Estimates(tmp_path / "memory.json").get("C1") == one
 
@@ -84,7 +88,7 @@ class TestEstimates:
 class TestHistory:
     def test_lines_are_added_and_the_last_are_read(self, tmp_path: Path) -> None:
         history = History(tmp_path / "memory-guard.jsonl")
-        assert history.last(5) == []
+        assert history.last(1) == []
         for number in range(3):
             history.add({"number": number, "text": "x" * 10})
         with history.path.open("ab") as file:
@@ -96,5 +100,5 @@ class TestHistory:
 
     def test_of_a_long_one_only_the_end_is_read(self, tmp_path: Path) -> None:
         history = History(tmp_path / "memory-guard.jsonl")
-        history.path.write_text(f'{{"text": "{"x" * TAIL_BYTES}"}}\n{{"number": 1}}\n')
-        assert history.last(5) == [{"number": 1}]
+        history.path.write_text(f'{{"text": "{"x" * LINE_BYTES}"}}\n{{"number": 1}}\n')
+        assert history.last(1) == [{"number": 1}]

@@ -18,9 +18,10 @@ RESERVE = "[tool.fedtui.memory]\nreserve-mb = 200\n"
 CREW = "".join(f"[tool.fedtui.clients.C{number}]\n" for number in (1, 2, 3))
 
 
-def learn(house: House, **needs: float) -> None:
-    """As if these clients had run before, and had needed that much."""
-    (house.project.state / "memory.json").write_text(json.dumps({name: {"last_mb": need} for name, need in needs.items()}))
+def learn(house: House, forked: bool, **needs: float) -> None:
+    """As if these had run before, and had needed that much."""
+    known = {name: {"last_mb": need, "forked": forked and name != "server"} for name, need in needs.items()}
+    (house.project.state / "memory.json").write_text(json.dumps(known))
 
 
 def history(house: House) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def acts(house: House) -> list[tuple[str, str]]:
 def in_group(new_house: Callable[..., House], folder: Path, rules: str, **parts: str) -> House:
     """A house whose daemon lives in a cgroup, with C1 to C3, which need 60 MB."""
     house = new_house(rules + CREW)
-    learn(house, C1=60, C2=60, C3=60, server=30)
+    learn(house, True, C1=60, C2=60, C3=60, server=30)
     house.cast(**parts)
     house.prefix = ["/bin/sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
     house.open()
@@ -91,7 +92,7 @@ def test_a_start_that_would_not_fit_is_held_and_comes_when_there_is_room(small_m
     house, machine = small_machine(CREW.replace("]\n", ']\nenv = { OMP_NUM_THREADS = "1" }\n'))  # so each is a process of its own
     machine.others_mb = 400
     machine.write()
-    learn(house, C1=150, C2=150, C3=150, server=30)
+    learn(house, False, C1=150, C2=150, C3=150, server=30)
     house.daemons[-1].kill()
     house.daemons[-1].wait()
     house.open()
@@ -135,6 +136,23 @@ def test_the_client_host_counts_once_until_it_is_there_and_the_server_only_where
     assert any("2 of 3 clients fit into memory now" in note for note in answer["notes"])
 
 
+def test_where_the_client_host_fails_only_as_many_clients_start_as_fit_as_processes(small_machine: Small, tmp_path: Path) -> None:
+    house, machine = small_machine(CREW, limit_mb=1500)
+    (tmp_path / "broken.py").write_text("import no_such_library\n")
+    house.cast(host=str(tmp_path / "broken.py"))
+    house.daemons[-1].kill()
+    house.daemons[-1].wait()
+    house.open()
+    machine.others_mb = house.get("/v1/memory")["machine"]["available_mb"] - (200 + 150 + 300 + 3 * 150 + 10)  # the reserve, the server, the host, three forks
+    machine.write()
+    assert not any("fit into memory" in note for note in house.post("/v1/up")["notes"])
+    house.until(lambda: {house.ps()[name]["waits_for"] for name in ("C2", "C3")} == {"memory"}, 20, "the two that do not fit")
+    ps = house.ps()
+    assert ps["C1"]["via_reason"].startswith("the client host failed") and ps["C1"]["state"] in ("starting", "running")
+    assert ps["C3"]["reason"].startswith("starting C3 needs about 450 MB of memory, ")
+    assert house.post("/v1/processes/C3/start", force=True)["state"] != "held"
+
+
 def test_a_passing_shortage_stops_one_gently_and_brings_it_back_also_over_a_daemon_s_death(small_machine: Small) -> None:
     house, machine = small_machine(CREW)
     house.cast(C1="trains", C2="trains", C3="trains")
@@ -174,8 +192,11 @@ def test_what_its_user_stops_stays_stopped(small_machine: Small) -> None:
 
 
 def test_a_client_that_ignores_the_stop_is_ended_all_the_same(small_machine: Small) -> None:
-    house, machine = small_machine(CREW)
+    house, machine = small_machine("stop-at = 1\nstop-now-at = 1\nkill-at = 1\n" + CREW)
     house.cast(C3="leaks_and_stays")
+    (house.project.results / "runs/r/metrics").mkdir(parents=True)
+    (house.project.results / "metrics").symlink_to("runs/r/metrics")
+    (house.project.results / "runs/r/run.toml").write_text('outcome = "running"\n[config]\nmin-available-clients = 3\n')
     house.post("/v1/up", force=True)
     house.reach("running", "server", "C1", "C2", "C3")
     machine.leave(400, "C3")
@@ -183,6 +204,9 @@ def test_a_client_that_ignores_the_stop_is_ended_all_the_same(small_machine: Sma
     ps = house.reach("held", "C3", seconds=60)
     assert ps["C3"]["exit_code"] == 128 + signal.SIGKILL
     assert {name for _, name in acts(house)} - {""} == {"C3"}
+    first, *_ = (entry for entry in history(house) if entry["process"])
+    assert first["action"] == "warn" and "the run will wait, it needs 3 clients" in first["reason"]
+    assert first["machine"]["available_mb"] > first["reserve_mb"], "in a quick fall, too, which is answered early"
     assert {ps[name]["state"] for name in ("server", "C1", "C2")} == {"running"}
 
 
