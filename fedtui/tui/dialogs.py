@@ -160,4 +160,8 @@ def ask_to_leave(app: FedApp) -> None:
         elif answer == "stop":
             app.actions.down(then=partial(app.leave, stopped=True))
 
-    app.push_screen(Choice("Quit?", f"{listed(app.store.active)} run. They go on without this interface; `fedtui` comes back to them.", answers), act)
+    active = app.store.active
+    text = f"{listed(active)} run. They go on without this interface; `fedtui` comes back to them."
+    if len(active) == 1:
+        text = f"{active[0]} runs. It goes on without this interface; `fedtui` comes back to it."
+    app.push_screen(Choice("Quit?", text, answers), act)

@@ -209,7 +209,7 @@ class Listing(Widget, can_focus=True):
         x = GUTTER
         for index, begin, width in self._layout:
             text, tone = _parts(cells[index]) if index < len(cells) else ("", "")
-            text = _fit(text, width, self.columns[index].right)
+            text = fit(text, width, self.columns[index].right)
             segments += [Segment(" " * (begin - x), style), Segment(text, style + self._tone(tone) if tone and not plain else style)]
             x = begin + width
         return Strip(Segment.simplify(segments)).crop_extend(0, self.size.width, style)
@@ -288,7 +288,8 @@ def _cleaned(cell: Cell) -> Cell:
     return clean(cell) if isinstance(cell, str) else (clean(cell[0]), cell[1])
 
 
-def _fit(text: str, width: int, right: bool) -> str:
+def fit(text: str, width: int, right: bool = False) -> str:
+    """`text` in exactly `width` cells; what was cut off is marked."""
     length = cell_len(text)
     if length > width:
         return set_cell_size(text, width - 1) + glyph("more") if width > 0 else ""

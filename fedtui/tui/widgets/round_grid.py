@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -18,6 +18,7 @@ from textual.strip import Strip
 
 from fedtui.tui.glyphs import glyph
 from fedtui.tui.rounds import EVAL, FIT, PHASES, Part, Rounds, duration
+from fedtui.tui.widgets.listing import fit
 from fedtui.tui.widgets.painted import Painted
 
 Piece = tuple[str, str]  # a text, and the component whose style it has
@@ -156,7 +157,7 @@ class RoundGrid(Painted, can_focus=True):
         rows = [self._strip(head)]
         for client in rounds.clients[self._top : self._top + self.size.height - 1]:
             chosen = here is not None and client == here[0]
-            name = set_cell_size(client, self._name_width)
+            name = fit(client, self._name_width)
             pieces: list[Piece] = [(f"{glyph('cursor') if chosen else ' '} ", "latest"), (f"{name}  ", "crossed" if chosen else "name")]
             if self._wide:
                 good, asked, usual = rounds.answers[client]
