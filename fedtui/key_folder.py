@@ -58,16 +58,16 @@ class KeyFolder:
         return self.path / "private" / f"{name}.key"
 
     def server_options(self) -> list[str]:
-        """What the server is started with; nothing where there is no certificate."""
-        if not self.server.exists():
+        """What the server is started with; nothing where there are no keys. One that lacks some refuses to start, rather than do without."""
+        if not any(path.exists() for path in (self.ca_key, self.ca, self.server)):
             return []
         return ["--certfile", str(self.server), "--keyfile", str(self.server_key), "--client-keys", str(self.clients)]
 
     def client_options(self, name: str) -> list[str]:
-        """What a client is started with; nothing where no authority is known."""
-        if not self.ca.exists():
-            return []
+        """What a client is started with; nothing where there are no keys."""
         key = self.private(name)
+        if not self.ca.exists() and not key.exists():
+            return []
         return ["--root-certificates", str(self.ca), *(["--private-key", str(key)] if key.exists() else [])]
 
     def check_clients(self, names: Iterable[str]) -> None:

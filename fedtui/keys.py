@@ -198,7 +198,11 @@ def renew_server(project: Project, names: Sequence[str] = ()) -> bool:
     if short := ca.not_valid_after_utc < ends:
         name = str(ca.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
         _write({folder.ca: made.certificate_text(made.make_authority(made.read_key(folder.ca_key), name))})
-    _certify(folder, names or made.names_of(made.read_certificate(folder.server)))
+    try:
+        had = names or server_names(project)
+    except UserError as error:
+        raise UserError(f"{error}: `fedtui keys renew --name HOST` makes it anew, with the name or address that sites call the server by") from None
+    _certify(folder, had)
     return short
 
 

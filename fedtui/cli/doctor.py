@@ -19,6 +19,7 @@ from fedtui.cli.context import Json, project
 from fedtui.cli.output import STATES, paint, write_json
 from fedtui.project import Project
 from fedtui.version import version
+from poweranger.errors import UserError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 PACKAGES = ("flwr", "tensorflow", "numpy", "textual", "plotext", "tomlkit", "typer", "starlette", "uvicorn", "psutil")
@@ -130,7 +131,13 @@ def check_keys(project: Project) -> list[Finding]:
     open_to_others = [path for path in (folder.path, *sorted(folder.path.rglob("*.key"))) if path.stat().st_mode & 0o077]
     if open_to_others:
         return [Finding("keys", FAIL, f"others can read {', '.join(map(str, open_to_others))}", f"chmod -R go= {folder.path}")]
-    state = FAIL if any(row.state == "expired" for row in list_keys(project)) else WARN
+    if folder.ca_key.exists() and not folder.server.exists():
+        return [Finding("keys", FAIL, f"{folder.server} is gone", "fedtui keys renew --name HOST")]
+    try:
+        state = FAIL if any(row.state == "expired" for row in list_keys(project)) else WARN
+    except UserError as error:  # a damaged certificate
+        remedy = "put a copy of it back; fedtui keys renew --name HOST makes the server's anew" if folder.ca_key.exists() else "import the site's file again"
+        return [Finding("keys", FAIL, str(error), remedy)]
     notes = [Finding("keys", state, *note.split(": ", 1)) for note in expiry_notes(project)]
     return notes or [Finding("keys", OK, f"in {folder.path}; nothing ends within 30 days")]
 

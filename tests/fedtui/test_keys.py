@@ -195,6 +195,11 @@ def test_the_doctor_sees_keys_that_ended_or_others_can_read_and_a_server_without
     keys.renew_server(server)
     (finding,) = check_keys(server)
     assert finding.state == "fail" and "ended on" in finding.detail and "fedtui keys renew" in finding.remedy
+    server.keys.server.write_text("damaged")
+    (finding,) = check_keys(server)
+    assert finding.state == "fail" and "server.pem holds no certificate" in finding.detail and "fedtui keys renew --name" in finding.remedy
+    with pytest.raises(UserError, match=r"server.pem holds no certificate in PEM format: `fedtui keys renew --name HOST` makes it anew"):
+        keys.renew_server(server)
     server.keys.ca_key.chmod(0o644)
     (finding,) = check_keys(server)
     assert finding.state == "fail" and "ca.key" in finding.detail and finding.remedy.startswith("chmod")
@@ -206,6 +211,8 @@ def test_the_server_is_started_with_what_there_is(server: Project, tmp_path: Pat
     command = Commands(server).server(server.roster(), RunWish())
     assert command[command.index("--certfile") + 1] == str(server.keys.server)
     assert command[command.index("--client-keys") + 1] == str(server.keys.clients)
+    server.keys.server.unlink()
+    assert "--certfile" in Commands(server).server(server.roster(), RunWish()), "it says that the file is gone: it does not open the port to everybody"
     bare = project(tmp_path / "bare")
     tunnel = Roster("127.0.0.1:8081")
     assert federation(bare, tunnel) and not federation(server, tunnel), "who comes through a tunnel is known by its key"
