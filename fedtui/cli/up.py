@@ -20,7 +20,7 @@ def up(
     clients: Annotated[int | None, typer.Option(min=1, max=10_000, metavar="N", help="Start so many: the roster's first, then made-up ones.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, metavar="N", help="Rounds of this run.")] = None,
     set_: Set = None,
-    name: Annotated[str, typer.Option(metavar="WORD", help="A word in the run's name.")] = "run",
+    name: Annotated[str | None, typer.Option(metavar="WORD", help="A word in the run's name.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on after the last complete round of that run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Start also what is withheld, for want of memory for instance.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the run ends, showing its progress; exit with its outcome.")] = False,
