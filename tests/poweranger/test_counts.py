@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from poweranger.counts import CALIBRATION, CONFIDENCE_BINS, CONFUSION, SCORE_EDGES, SCORES, Counts, count, decode, encode, shapes
-from poweranger.statistics import auc, average_precision, calibration_error, log_odds, operating_point, probability, softmax
+from poweranger.statistics import auc, average_precision, calibration_error, operating_point, probability, softmax
 
 
 def answers(sites: int, n: int, classes: int, **shape: Any) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -36,6 +36,7 @@ HARD = {
     "small sites": answers(8, 15, 2),
     "very sure and right": answers(3, 300, 3, skill=4, spread=6),
     "very sure and often wrong": answers(3, 300, 2, skill=0.7, spread=10),
+    "thrown off, all say the same": answers(3, 100, 3, spread=3, offset=100.0),
     "hardly trained": answers(3, 300, 4, spread=0.05),
     "all say the same": answers(3, 200, 2, spread=0.3, offset=6.0),
     "ties": answers(4, 100, 3, rounded=0),
@@ -48,10 +49,10 @@ HARD = {
 def test_merged_counts_give_the_figures_of_the_pooled_scores(found: list[tuple[np.ndarray, np.ndarray]]) -> None:
     total = merged(found)
     logits, y = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    share, odds, classes = softmax(logits), log_odds(logits), logits.shape[1]
+    share, classes = softmax(logits), logits.shape[1]
     for c in range(classes):
-        assert auc(total[SCORES])[c] == pytest.approx(roc_auc_score(y == c, odds[:, c]), abs=0.002)
-        assert average_precision(total[SCORES])[c] == pytest.approx(average_precision_score(y == c, odds[:, c]), abs=0.005)
+        assert auc(total[SCORES])[c] == pytest.approx(roc_auc_score(y == c, share[:, c]), abs=0.002)
+        assert average_precision(total[SCORES])[c] == pytest.approx(average_precision_score(y == c, share[:, c]), abs=0.005)
         point = operating_point(total[SCORES][c], 0.9)
         assert point
         threshold = probability(SCORE_EDGES[point[0] - 1]) if point[0] else 0.0
