@@ -72,7 +72,7 @@ def _row(process: Mapping[str, Any], pid: int | None, gpus: Sequence[Mapping[str
     growth = process["mb_a_round"]
     on_gpu = sum(gpu["processes"].get(pid, 0.0) for gpu in gpus)
     return {
-        "name": process["name"], "uses": _size(process["pss_mb"]), "frees": _size(process["uss_mb"]), "resident": _size(process["rss_mb"]),
+        "name": process["name"], "uses": _size(None if process["pss_mb"] is None else process["use_mb"]), "frees": _size(process["uss_mb"]), "resident": _size(process["rss_mb"]),
         "swap": _size(process["swap_mb"] or None), "gpu": _size(on_gpu or None), "peak": _size(max(process["peaks_mb"].values(), default=None)),
         "need": _size(process["need_mb"]), "growth": f"{growth:.0f} MB a round" if growth else "",
         "note": "the kernel tells only RESIDENT of it" if process["pss_refused"] else "clients are forked from it" if process["name"] == CLIENT_HOST else "",

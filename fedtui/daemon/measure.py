@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedtui.daemon.cgroups import own_groups
-from fedtui.daemon.proc import TICKS, Stat
+from fedtui.daemon.proc import PAGE, TICKS, Stat
 
 MB = 1 << 20
 PSS_EVERY_S = 10.0  # at the latest, and
@@ -29,7 +29,9 @@ class Usage:
     refused: bool = False
     _ticks: int = 0
     _time: float = 0.0
-    _rss_then: float = 0.0  # at the last measurement of PSS
+    _own_mb: float = 0.0  # RSS but for mapped files, such as libraries, most of which others have, too
+    _rss_then: float = 0.0  # these two at the last measurement of PSS
+    _own_then: float = 0.0
     _measured: float = 0.0
 
     def sample(self, stats: Iterable[Stat]) -> None:
@@ -40,13 +42,14 @@ class Usage:
             self.cpu_percent = round(max(ticks - self._ticks, 0) / TICKS / (now - self._time) * 100, 1)
         self._ticks, self._time = ticks, now
         self.rss_mb = round(sum(stat.rss for stat in stats) / MB, 1)
+        self._own_mb = sum(_without_files(stat.ident.pid) for stat in stats) / MB
 
     @property
     def use_mb(self) -> float:
-        """PSS as far as it is known, brought up to date by what RSS has changed since; else RSS."""
+        """PSS as far as it is known, brought up to date by what it has taken for itself since; else RSS."""
         if self.rss_mb is None or self.pss_mb is None:
             return self.rss_mb or 0.0
-        return max(self.pss_mb + self.rss_mb - self._rss_then, 0.0)
+        return max(self.pss_mb + self._own_mb - self._own_then, 0.0)
 
     @property
     def due(self) -> float:
@@ -58,7 +61,7 @@ class Usage:
     def measure(self, pids: Iterable[int]) -> None:
         """Read PSS, USS and swap of those that live."""
         tables = [table for pid in pids if (table := read_sizes(Path(f"/proc/{pid}/smaps_rollup"))) is not None]
-        self._rss_then, self._measured = self.rss_mb or 0.0, time.monotonic()
+        self._rss_then, self._own_then, self._measured = self.rss_mb or 0.0, self._own_mb, time.monotonic()
         self.refused = not any(tables)
         if self.refused:
             self.pss_mb = self.uss_mb = self.swap_mb = None
@@ -66,6 +69,15 @@ class Usage:
         sums = {name: sum(table.get(name, 0) for table in tables) / MB for name in ("Pss", "Private_Clean", "Private_Dirty", "Swap")}
         self.pss_mb, self.swap_mb = round(sums["Pss"], 1), round(sums["Swap"], 1)
         self.uss_mb = round(sums["Private_Clean"] + sums["Private_Dirty"], 1)
+
+
+def _without_files(pid: int) -> int:
+    """Bytes of a process that lie in no file; 0 when it is gone."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        return (int(resident) - int(shared)) * PAGE
+    except (OSError, ValueError):
+        return 0
 
 
 class OomKills:

@@ -1,6 +1,8 @@
 """What is left, read from file trees as kernels show them."""
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 from fedtui.daemon.cgroups import own_groups
 from fedtui.daemon.guard.readings import MB, Meter
+from fedtui.daemon.measure import Usage
+from fedtui.daemon.proc import read_stat
 
 GB = 1024 * MB
 Tree = Callable[..., Path]
@@ -84,3 +88,34 @@ def test_pressure_is_the_group_s_own_where_it_tells(tree: Tree) -> None:
 def test_what_cannot_be_read_does_not_limit(tree: Tree, meminfo: str) -> None:
     reading = Meter(tree("garbled", "also garbled", meminfo)).read()
     assert reading.available_mb == reading.limit_mb > 0
+
+
+def test_between_two_measurements_only_what_a_process_takes_for_itself_counts(tmp_path: Path) -> None:
+    """TensorFlow's libraries are most of a client's RSS, and clients share them."""
+    (tmp_path / "library").write_bytes(bytes(40 * MB))
+    program = """
+import mmap, sys
+file = open(sys.argv[1], "rb"); kept = []
+for line in sys.stdin:
+    kept.append(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if line == "file\\n" else b"x" * (20 << 20))
+    sum(kept[-1][::4096])
+    print(flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path / "library"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin and child.stdout
+        usage = Usage()
+
+        def after(word: str) -> tuple[float, float]:
+            child.stdin.write(f"{word}\n")
+            child.stdin.flush()
+            child.stdout.readline()
+            usage.sample([read_stat(child.pid)])
+            return usage.rss_mb, usage.use_mb
+
+        rss, _ = after("memory")
+        usage.measure([child.pid])
+        begin = usage.use_mb
+        more, used = after("file")
+        assert more - rss > 35 and used - begin < 5
+        assert after("memory")[1] - begin == pytest.approx(20, abs=5)
+        child.stdin.close()
