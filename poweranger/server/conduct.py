@@ -90,7 +90,7 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
         federation = sites.federation = Federation.from_dict(run.info["federation"])
         number, weights = run.last_weights()
         if done >= rounds:
-            _check_complete(run, number, rounds)
+            _conclude(run, config, number)
             return
         log(f"run {run.name} goes on after round {done} of {rounds}" + ("" if number == done else f" with the model of round {number}"))
         sites.wait_for(max(config["min-available-clients"], config["start-clients"]), settle=True)
@@ -115,9 +115,12 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
     make_strategy(session).start(grid, pack(weights), num_rounds=rounds, timeout=config["round-deadline"])
 
 
-def _check_complete(run: Run, number: int, rounds: int) -> None:
-    """A resumed run without a round to go needs no clients; one whose last rounds gave no model stays failed."""
-    more = "set num-server-rounds higher to go on"
+def _conclude(run: Run, config: Mapping[str, Any], number: int) -> None:
+    """A resumed run without a round to go, its last model of round `number`: it needs no clients, and without a model it stays failed."""
+    Best(run, config, log)  # what follows from its tables is made anew: best-metric and tensorboard may be new
+    if config["tensorboard"]:
+        EventFiles(run)
+    rounds, more = config["num-server-rounds"], "set num-server-rounds higher to go on"
     if number < run.info["rounds_done"]:
         raise RunFailed(f"run {run.name} has no round left of {rounds}, and those after round {number} gave no model: {more}")
     log(f"run {run.name} has no round left of {rounds}: {more}")

@@ -41,7 +41,9 @@ def test_tensorboard_reads_what_the_tables_say_also_after_resume(federate: Feder
     evaluate = lambda number: {"loss": 1 / number, "confusion": [2, 0, 1, 1]}  # noqa: E731
     run = federate("num-server-rounds=2", sites, evaluate)
     assert not (run.path / "tensorboard").exists()
-    run = federate("num-server-rounds=3 tensorboard=true", sites, evaluate, resume=run.name)  # what was before is there, too
+    run = federate("num-server-rounds=2 tensorboard=true", {}, evaluate, resume=run.name)  # no round left: what was before is there
+    assert len(read(run.path / "tensorboard" / "all")["fit/loss"]) == 2
+    run = federate("num-server-rounds=3", sites, evaluate, resume=run.name)
     (folder,) = (path for path in (run.path / "tensorboard").iterdir() if path.name == "client_C2")
     EventFiles.add(EventFiles(run), 4, {"fit_metrics": [{"round": 4, "loss": 9.0}]})  # a round that a kill left incomplete
     run = federate("num-server-rounds=5", sites, evaluate, resume=run.name)
