@@ -57,6 +57,7 @@ case "${1:-}" in
 "")
     make_venv
     install requirements.txt
+    echo "\`source .venv/bin/activate\` gives you fedtui, flwr and the other commands" >&2
     exec .venv/bin/fedtui demo
     ;;
 test)
