@@ -82,6 +82,8 @@ def why_not(site: Site, others: list[Site], config: Mapping[str, Any], federatio
         near, owner = known.get(name.casefold(), (name, ""))
         if near != name:
             return f"{site.client_id} calls a class {name!r} that {owner} calls {near!r}: rename one of the folders"
+        if name in ("worst", "spread"):
+            return f"{site.client_id} calls a class {name!r}, and the column auc_{name} is of the sites, not of a class: rename the folder"
     allowed = federation.classes if federation else class_names(config)
     if allowed:
         strange = [name for name in site.classes if name not in allowed]

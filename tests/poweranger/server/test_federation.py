@@ -72,6 +72,7 @@ def test_real_and_synthetic_are_not_mixed() -> None:
         (site("C9", "A b"), "", ["C9", "'A'", "'a'", "C1"]),
         (site("C9", synthetic=True), "", ["C9", "synthetic", "allow-mixed-data"]),
         (site("C9", "a b zz"), "", ["C9", "'zz'"]),
+        (site("C9", "a spread"), "", ["C9", "'spread'", "auc_spread"]),
     ],
 )
 def test_a_site_that_cannot_fit_is_refused_with_site_and_difference(newcomer: Site, settings: str, words: list[str]) -> None:
