@@ -131,12 +131,14 @@ def check_keys(project: Project) -> list[Finding]:
     open_to_others = [path for path in (folder.path, *sorted(folder.path.rglob("*.key"))) if path.stat().st_mode & 0o077]
     if open_to_others:
         return [Finding("keys", FAIL, f"others can read {', '.join(map(str, open_to_others))}", f"chmod -R go= {folder.path}")]
-    if folder.ca_key.exists() and not folder.server.exists():
-        return [Finding("keys", FAIL, f"{folder.server} is gone", "fedtui keys renew --name HOST")]
+    at_server = folder.ca_key.exists()
+    remedy = "put a copy of it back; fedtui keys renew --name HOST makes the server's anew" if at_server else f"rm -f {folder.ca}, then fedtui keys import the site's file again"
+    gone = [path for path in (folder.ca, *([folder.server] if at_server else [])) if not path.exists()]
+    if gone:
+        return [Finding("keys", FAIL, f"{gone[0]} is gone", remedy)]
     try:
         state = FAIL if any(row.state == "expired" for row in list_keys(project)) else WARN
     except UserError as error:  # a damaged certificate
-        remedy = "put a copy of it back; fedtui keys renew --name HOST makes the server's anew" if folder.ca_key.exists() else "import the site's file again"
         return [Finding("keys", FAIL, str(error), remedy)]
     notes = [Finding("keys", state, *note.split(": ", 1)) for note in expiry_notes(project)]
     return notes or [Finding("keys", OK, f"in {folder.path}; nothing ends within 30 days")]

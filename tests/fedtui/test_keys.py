@@ -203,6 +203,10 @@ def test_the_doctor_sees_keys_that_ended_or_others_can_read_and_a_server_without
     server.keys.ca_key.chmod(0o644)
     (finding,) = check_keys(server)
     assert finding.state == "fail" and "ca.key" in finding.detail and finding.remedy.startswith("chmod")
+    server.keys.ca_key.unlink()
+    server.keys.ca.unlink()
+    (finding,) = check_keys(server)
+    assert finding.state == "fail" and "ca.pem is gone" in finding.detail and "import the site's file again" in finding.remedy
     (finding,) = check_keys(project(tmp_path / "bare"))
     assert finding.state == "warn" and "open to the network without TLS" in finding.detail
 
