@@ -41,12 +41,16 @@ def check_resumed(before: Mapping[str, Any], values: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    before : the configuration as it ran so far.
+    before : `[privacy]` of its `run.toml`.
     """
     was, now = before.get("dp", "off"), values["dp"]
     if was != now:
         reason = "what was spent would be forgotten" if was != "off" else "its first rounds were without noise, which no later noise makes up for"
         raise UserError(f"the run ran with dp = \"{was}\" and cannot go on with dp = \"{now}\": {reason}; start a new run")
+    sums, secure = before.get("secure_aggregation", False), values["secure-aggregation"]
+    if sums != secure:
+        reason = "the sites took part where the server sees sums only" if sums else "the server has seen what single sites sent"
+        raise UserError(f"the run ran with secure-aggregation = {str(sums).lower()} and cannot go on with {str(secure).lower()}: {reason}; start a new run")
 
 
 def _check_dp(values: Mapping[str, Any]) -> None:

@@ -44,11 +44,16 @@ def test_delta_has_to_be_below_one_over_the_clients() -> None:
         check_clients(values, 10)
 
 
-@pytest.mark.parametrize(("was", "now"), [("central", "off"), ("off", "central"), ("local", "central")])
-def test_a_run_goes_on_only_as_private_as_it_was(was: str, now: str) -> None:
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [(("central", False), ("off", False)), (("off", False), ("central", False)), (("local", False), ("central", False)),
+     (("off", False), ("off", True)), (("off", True), ("off", False))],
+)
+def test_a_run_goes_on_only_as_private_as_it_was(was: tuple[str, bool], now: tuple[str, bool]) -> None:
+    before = {"dp": was[0], "secure_aggregation": was[1]}
     with pytest.raises(UserError, match="start a new run"):
-        check_resumed({"dp": was}, {"dp": now})
-    check_resumed({"dp": was}, {"dp": was})
+        check_resumed(before, {"dp": now[0], "secure-aggregation": now[1]})
+    check_resumed(before, {"dp": was[0], "secure-aggregation": was[1]})
 
 
 def test_the_server_refuses_a_site_that_is_too_small() -> None:
