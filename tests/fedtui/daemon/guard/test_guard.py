@@ -83,7 +83,8 @@ def test_the_kernel_s_kill_is_told_apart_and_takes_a_client(cgroup: Callable[[in
     (house.root / "go").touch()
     house.until(lambda: house.ps()["C1"]["restarts"] or house.ps()["C1"]["state"] == "backoff", 60, "the kernel's kill")
     assert kills(folder) > 0
-    assert house.ps()["C1"]["cause"].startswith("killed by the kernel: the machine or its memory limit ran out of memory")
+    said = "killed by the kernel: the machine or its memory limit ran out of memory"
+    assert house.ps()["C1"]["cause"].startswith(said) and f"C1 has failed: {said}" in house.log()
     assert house.ps()["server"]["pid"] == server
     assert history(house) == [] and house.get("/v1/memory")["guard"]["state"] == "off"
 
@@ -219,6 +220,9 @@ def test_a_dry_run_decides_and_does_nothing(small_machine: Small) -> None:
     assert all(entry["dry_run"] for entry in history(house))
     assert {process["state"] for process in house.ps().values()} == {"running"}
     assert house.get("/v1/memory")["guard"]["state"] == "dry-run"
+    file = house.root / "pyproject.toml"
+    file.write_text(file.read_text().replace("dry-run = true", ""))
+    house.until(lambda: not history(house)[-1]["dry_run"], 20, "the end of the dry run, for which nobody asks anything")
 
 
 def test_what_each_client_needs_is_told(small_machine: Small) -> None:
