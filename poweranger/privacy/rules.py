@@ -47,6 +47,9 @@ def check_resumed(before: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     if was != now:
         reason = "what was spent would be forgotten" if was != "off" else "its first rounds were without noise, which no later noise makes up for"
         raise UserError(f"the run ran with dp = \"{was}\" and cannot go on with dp = \"{now}\": {reason}; start a new run")
+    delta = before.get("delta")
+    if now != "off" and delta is not None and delta != values["dp-delta"]:
+        raise UserError(f"the run gave epsilon at dp-delta = {delta:g} and cannot go on with {values['dp-delta']:g}: one column would mean two things; leave it as it was")
     sums, secure = before.get("secure_aggregation", False), values["secure-aggregation"]
     if sums != secure:
         reason = "the sites took part where the server sees sums only" if sums else "the server has seen what single sites sent"

@@ -56,6 +56,11 @@ def test_a_run_goes_on_only_as_private_as_it_was(was: tuple[str, bool], now: tup
     check_resumed(before, {"dp": was[0], "secure-aggregation": was[1]})
 
 
+def test_epsilon_is_given_at_one_delta_throughout() -> None:
+    with pytest.raises(UserError, match="dp-delta = 0.001 and cannot go on with 1e-05"):
+        check_resumed({"dp": "local", "delta": 0.001}, {"dp": "local", "dp-delta": 1e-5, "secure-aggregation": False})
+
+
 def test_the_server_refuses_a_site_that_is_too_small() -> None:
     site = Site("C1", ["a", "b"], [10, 5], [4, 2], 1, 100, [50.0], [30.0])
     values = resolve(parse_overrides("min-site-examples=16"))
