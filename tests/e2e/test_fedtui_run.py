@@ -16,7 +16,7 @@ import pytest
 
 from tests.fedtui.conftest import REPOSITORY, Fedtui
 
-ROUNDS = 12
+ROUNDS = 30
 
 
 class Site:

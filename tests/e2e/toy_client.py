@@ -2,9 +2,9 @@
 
     python toy_client.py NAME ADDRESS [BEHAVIOUR [CA [KEY]]]
 
-Behaviours: `slow` in the evaluation of round 1 and the training of round 2, `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, an answer of another `kind`, `sleep` in round 2,
+Behaviours: `slow` in the evaluation of round 1 and the training of round 2, `nan` weights, wrong `shape`, `missing` metric, NaN `loss`, `zero` examples, `raise`, `sleep` in round 2,
 `class` unknown to the others, `synthetic` images, `garbled` description; `patient`, a metric that is not declared, and
-`undeclared`, the same from a client that does not look at what it sends.
+`undeclared`, the same, and an answer of another `kind`, from clients that do not look at what they send.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from poweranger.privacy.secagg_client import register
 
 NAME, ADDRESS, BEHAVIOUR, CA, KEY = (*sys.argv[1:], *[""] * 3)[:5]
 NUMBER = int("".join(filter(str.isdigit, NAME)) or 0)
-app = ClientApp(mods=[] if BEHAVIOUR == "undeclared" else MODS)
+app = ClientApp(mods=[] if BEHAVIOUR in ("undeclared", "kind") else MODS)
 register(app)
 
 

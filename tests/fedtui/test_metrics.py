@@ -304,12 +304,16 @@ def test_a_run_whose_server_is_gone_is_interrupted(folder):
     assert summaries(folder)[0].outcome == "interrupted"
 
 
-@pytest.mark.parametrize("content", [b"not toml", b"\xff", b"", b"outcome = 3\nstart = 'x'\nconfig = 1\nrounds_done = 'many'\n", b"outcome = 'running'\npid = 'x'\npid_start = 'y'\n"])
-def test_a_damaged_run_hides_no_other(folder, content):
+@pytest.mark.parametrize(("content", "outcome"), [
+    (b"not toml", "failed"), (b"\xff", "failed"), (b"", "failed"),
+    (b"outcome = 3\nstart = 'x'\nconfig = 1\nrounds_done = 'many'\n", "failed"),
+    (b"outcome = 'running'\npid = 'x'\npid_start = 'y'\n", "interrupted"),
+])
+def test_a_damaged_run_hides_no_other(folder, content, outcome):
     results.Run.create(folder, "good", {}).close("finished")
     (folder / "runs" / "damaged").mkdir()
     (folder / "runs" / "damaged" / "run.toml").write_bytes(content)
-    assert {run.name: run.outcome for run in summaries(folder)}["damaged"] == "failed"
+    assert {run.name: run.outcome for run in summaries(folder)}["damaged"] == outcome
     assert len(summaries(folder)) == 2
 
 

@@ -107,6 +107,7 @@ def test_a_user_without_a_home_needs_a_state_home_and_no_more(tmp_path, monkeypa
     def nobody(uid):
         raise KeyError(uid)
 
+    monkeypatch.setenv("XDG_STATE_HOME", os.environ["HOME"])  # a short path
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", nobody)
     project = make(tmp_path / "p")
