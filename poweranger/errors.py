@@ -31,6 +31,11 @@ class PortInUse(UserError):
     exit_code = 4
 
 
+def escaped(text: str, keep: str = "") -> str:
+    """`text` with escapes for what a terminal would act on, or cannot show; the characters in `keep` stay."""
+    return "".join(char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)
+
+
 def run_program(name: str, main: Callable[[], int]) -> None:
     """Run `main` and exit with its code; a `UserError` becomes one sentence on stderr and its exit code.
 
@@ -39,7 +44,7 @@ def run_program(name: str, main: Callable[[], int]) -> None:
     try:
         code = main()
     except UserError as error:
-        print(f"{name}: {''.join(char if char.isprintable() else ascii(char)[1:-1] for char in str(error))}", file=sys.stderr, flush=True)
+        print(f"{name}: {escaped(str(error))}", file=sys.stderr, flush=True)
         code = error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ import os
 import socket
 import time
 
+from poweranger.errors import escaped
+
 MAX_VALUE = 500  # characters of a value; a datagram stays far below the socket's limit
 
 
@@ -18,9 +20,8 @@ def say(name: str, text: str) -> None:
 
     What would act on a terminal, or cannot be encoded, is escaped: in the text may be a server's word, or a file's name.
     """
-    harmless = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
     with contextlib.suppress(OSError):
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), name, harmless, flush=True)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), name, escaped(text, keep="\n"), flush=True)
 
 
 def notify(**fields: object) -> bool:
