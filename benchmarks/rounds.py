@@ -91,7 +91,7 @@ def cpu_seconds(pid: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3, help="times that product and baselines take turns (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=9, help="times that product and baselines take turns (default %(default)s)")
     parser.add_argument("--stock-rounds", type=int, default=3)
     parser.add_argument("--skip-stock", action="store_true", help="leave out the stock SuperLink and SuperNodes (minutes)")
     parser.add_argument("--eight", action="store_true", help="also eight clients, forked from the client host")

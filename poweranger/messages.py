@@ -43,12 +43,16 @@ def unpack(record: ArrayRecord) -> np.ndarray:
 
 
 def reason_of(reply: Message) -> str:
-    """Why a node could not answer, as it says: one printable line, whatever it sent. It goes to logs, tables and terminals."""
+    """Why a node could not answer, as it says: one printable line, whatever it sent."""
     said = reply.error.reason or ""
     if cause := CAUSE.search(said):  # a virtual client's traceback, as Ray hands it on: its site is this machine
         said = cause[1].removeprefix("poweranger.errors.UserError: ")
-    text = "".join(char if char.isprintable() else " " for char in said[:LONGEST_REASON])
-    return " ".join(text.split())
+    return one_line(said)
+
+
+def one_line(text: str) -> str:
+    """A client's words as one printable line of bounded length: they go to logs, tables and terminals."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text[:LONGEST_REASON]).split())
 
 
 @dataclass

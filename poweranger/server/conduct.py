@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -14,8 +15,8 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from poweranger.errors import RunFailed, UserError
-from poweranger.messages import ARRAYS, CONFIG, INITIAL, pack, unpack
+from poweranger.errors import RunFailed, UserError, escaped
+from poweranger.messages import ARRAYS, CONFIG, INITIAL, one_line, pack, unpack
 from poweranger.privacy.declared import check
 from poweranger.privacy.protection import Protection, require_for
 from poweranger.results import Run
@@ -31,11 +32,12 @@ from poweranger.server.tensorboard import EventFiles
 
 
 def log(text: str) -> None:
-    """One line, with local time, for whoever reads the server's output."""
+    """One line, with local time, for whoever reads the server's output; what a terminal would act on is escaped. A run is worth more than its log."""
     try:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
-    except OSError:  # the terminal is gone, or its disk is full: a run is worth more than its log
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {escaped(text)}", flush=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # there may be room again; but a terminal that is gone stays so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event, *, virtual: bool = False) -> None:
@@ -73,12 +75,12 @@ def _conduct_and_close(grid: Grid, run: Run, config: Mapping[str, Any], stop: th
         raise
     _close(run, "finished")
 
-
 def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Event, virtual: bool) -> None:
-    require_for(config)
     exchange = Exchange(grid, stop, log)
     sites = Sites(exchange, config, log, virtual)
     rounds, done = config["num-server-rounds"], run.info["rounds_done"]
+    if done < rounds:
+        require_for(config)
 
     def report() -> None:
         names = [site.client_id for site in sites.sites()]
@@ -117,7 +119,8 @@ def _conduct(grid: Grid, run: Run, config: Mapping[str, Any], stop: threading.Ev
 
 def _conclude(run: Run, config: Mapping[str, Any], number: int) -> None:
     """A resumed run without a round to go, its last model of round `number`: it needs no clients, and without a model it stays failed."""
-    Best(run, config, log)  # what follows from its tables is made anew: best-metric and tensorboard may be new
+    run.update(config=run.info["config"] | {name: config[name] for name in ("best-metric", "tensorboard")})  # may be new: what follows from the tables is made anew
+    Best(run, config, log)
     if config["tensorboard"]:
         EventFiles(run)
     rounds, more = config["num-server-rounds"], "set num-server-rounds higher to go on"
@@ -138,7 +141,7 @@ def _initial_weights(exchange: Exchange, sites: Sites, config: Mapping[str, Any]
             try:
                 return _read_model(answer.message)
             except Exception as error:  # whatever a broken client may send
-                answer.reason = f"its model cannot be read: {error}"
+                answer.reason = one_line(f"its model cannot be read: {error}")
         log(f"{client_id} made no first model: {answer.reason}")
         reasons.append(f"{client_id}: {answer.reason}")
     raise RunFailed("no client could make the first model: " + "; ".join(reasons))
@@ -185,5 +188,6 @@ def _versions() -> dict[str, str]:
 
 def _close(run: Run, outcome: str, reason: str = "") -> None:
     run.close(outcome, reason)
-    run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [],
-                  "reason": run.info.get("reason", ""), "best": run.info.get("best", {})})
+    with contextlib.suppress(OSError):  # it is on record: who watches finds it there
+        run.progress({"phase": outcome, "round": run.info["rounds_done"], "rounds": run.info["config"]["num-server-rounds"], "connected": [],
+                      "reason": run.info.get("reason", ""), "best": run.info.get("best", {})})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flwr.app import ConfigRecord, Message
 
+from poweranger.messages import one_line
 from poweranger.results import EVAL, FIT
 from poweranger.run_config import KEYS
 from poweranger.server.exchange import Answer
@@ -61,7 +62,8 @@ def ask(session: Session, current: Round, messages: list[Message], names: Mappin
     def send(wanted: list[Message], step: str) -> list[Answer]:
         def on_answer(so_far: list[Answer]) -> None:
             session.save()  # of the round before, while the clients work
-            session.report(phase, number, sampled=sampled, replied=sorted(answer.client_id for answer in so_far))
+            if step in ("", "keys"):  # the first one of secure aggregation; an answer to a step other than the work itself is none to the phase
+                session.report(phase, number, sampled=sampled, replied=[] if step else sorted(answer.client_id for answer in so_far))
 
         return session.exchange.ask(
             wanted, names, f"round {number} {phase} {step}".rstrip(), deadline=timeout, grace=session.config["round-grace"], on_answer=on_answer,
@@ -82,10 +84,10 @@ def ask(session: Session, current: Round, messages: list[Message], names: Mappin
 
 def record(session: Session, current: Round, phase: str, answer: Answer, figures: Figures | None) -> None:
     """Note one client's part in a phase in the tables and, when it went wrong, in the log."""
-    seconds = round(answer.seconds, 3)
-    current.add("participation", phase=phase, client_id=answer.client_id, outcome=answer.outcome, seconds=seconds, reason=answer.reason)
+    seconds, reason = round(answer.seconds, 3), one_line(answer.reason)
+    current.add("participation", phase=phase, client_id=answer.client_id, outcome=answer.outcome, seconds=seconds, reason=reason)
     if answer.outcome != "ok" or session.config["verbose"]:
-        detail = f": {answer.reason}" if answer.reason else ""
+        detail = f": {reason}" if reason else ""
         session.log(f"round {current.number} {phase}: {answer.client_id} {answer.outcome} after {spell_seconds(seconds)}{detail}")
     if figures is None:
         return

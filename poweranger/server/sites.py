@@ -1,6 +1,7 @@
 """The sites of a run: who is connected, what each has said of itself, who is refused and why."""
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -90,7 +91,7 @@ class Sites:
         self._asked = {asked: node for asked, node in self._asked.items() if node in nodes}
 
     def wait_for(self, count: int, *, settle: bool = False, while_waiting: Callable[[], None] = lambda: None) -> None:
-        """Wait until `count` clients are free; with `settle` also until nobody is still describing itself, for `round-deadline` seconds at most.
+        """Wait until `count` clients are free; with `settle` then also until nobody is still describing itself, for `round-deadline` seconds at most.
 
         Parameters
         ----------
@@ -104,13 +105,14 @@ class Sites:
             At once, when too many virtual clients were refused: nobody else will come.
         """
         start = said = time.monotonic()
-        told, counted = -1.0, -1
+        told, counted, enough = -1.0, -1, math.inf  # `enough`: since when they are there
         wait = self._config["client-wait"]
         while True:
             self.update()
             free, now = self.free(), time.monotonic()
             quiet = SETTLE if count == 1 else 0.0
-            settling = settle and now - start < self._config["round-deadline"] and (self._asked or now - self._changed < quiet)
+            enough = min(enough, now) if len(free) >= count else math.inf
+            settling = settle and now - enough < self._config["round-deadline"] and (self._asked or now - self._changed < quiet)
             if len(free) >= count and not settling:
                 return
             if told != self._changed:
@@ -118,7 +120,7 @@ class Sites:
                 while_waiting()
             if self._virtual and self.refused and not self._asked and len(self._accepted) < count:
                 reasons = "; ".join(dict.fromkeys(self.refused.values()))
-                raise UserError(f"{len(self._accepted)} virtual clients can take part and {count} have to: {reasons}")
+                raise UserError(f"{len(self._accepted)} of the {count} virtual clients that are needed can take part: {reasons}")
             if wait and now - start > wait and len(free) < count:
                 raise TooFewClients(f"only {self._who(free, count)} within client-wait = {wait:g} s")
             if now - said > SAY_EVERY or len(free) != counted:
@@ -128,7 +130,8 @@ class Sites:
 
     def _take(self, node: int, key_name: str, reply: Message) -> None:
         if reply.has_error():
-            self._refuse(node, key_name or f"node {node}", reason_of(reply) or "it could not describe itself", tell=False)
+            reason = reason_of(reply).removeprefix(f"{key_name}: ") or "it could not describe itself"
+            self._refuse(node, key_name or f"node {node}", reason, tell=False)
             return
         try:
             check("describe", reply.content, sizes_of(reply.content))
@@ -150,7 +153,8 @@ class Sites:
         if reason:
             self._refuse(node, site.client_id, reason)
             return
-        self.refused.pop(site.client_id, None)
+        for name in (site.client_id, f"node {node}"):
+            self.refused.pop(name, None)
         self._accepted[node] = site
         skipped = f", {site.unreadable} unreadable" if site.unreadable else ""
         self._log(f"{site.client_id} is here: {site.num_train} training and {site.num_validation} validation images{skipped}, "

@@ -78,45 +78,37 @@ class Saveable(Strategy):
         RunFailed
             When `max-failed-rounds` rounds in a row, or the last one, gave no model.
         """
-        result = Result()
-        result.arrays = initial_arrays
+        result, failed, begin = Result(), 0, time.monotonic()
+        arrays = result.arrays = initial_arrays
         self.take_up()
         try:
-            self.rounds(result, num_rounds, timeout, train_config or ConfigRecord(), evaluate_config or ConfigRecord(), evaluate_fn)
+            for number in range(self.session.first_round, num_rounds + 1):
+                current = Round(number)
+                fitted = self.fit(current, arrays, train_config or ConfigRecord(), timeout)
+                if fitted is None:
+                    failed += 1
+                    self.commit(current, None, num_rounds, begin)
+                    if failed >= self.session.config["max-failed-rounds"]:
+                        raise RunFailed(f"{failed} round(s) in a row, up to round {number}, gave no model: {current.failure}; participation.csv names the reasons")
+                    continue
+                failed = 0
+                arrays = result.arrays = fitted
+                result.train_metrics_clientapp[number] = MetricRecord(dict(current.figures))
+                figures = self.evaluate(current, arrays, evaluate_config or ConfigRecord(), timeout)
+                result.evaluate_metrics_clientapp[number] = MetricRecord(dict(figures))
+                if evaluate_fn and (central := evaluate_fn(number, arrays)):
+                    result.evaluate_metrics_serverapp[number] = central
+                self.commit(current, arrays, num_rounds, begin)
+                if number < num_rounds and (reason := self.why_stop(number)):
+                    self.session.save()
+                    self.session.log(f"the run stops early after round {number} of {num_rounds}: {reason}")
+                    self.session.run.update(stopped_early=True, reason=f"stopped early: {reason}")
+                    break
         finally:
             self.session.save()
-        return result
-
-    def rounds(
-        self, result: Result, rounds: int, timeout: float, train_config: ConfigRecord, evaluate_config: ConfigRecord,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None,
-    ) -> None:
-        """`start` without what comes before and after."""
-        failed, begin = 0, time.monotonic()
-        for number in range(self.session.first_round, rounds + 1):
-            current = Round(number)
-            fitted = self.fit(current, result.arrays, train_config, timeout)
-            if fitted is None:
-                failed += 1
-                self.commit(current, None, rounds, begin)
-                if failed >= self.session.config["max-failed-rounds"]:
-                    raise RunFailed(f"{failed} round(s) in a row, up to round {number}, gave no model: {current.failure}; participation.csv names the reasons")
-                continue
-            failed = 0
-            result.arrays = fitted
-            result.train_metrics_clientapp[number] = MetricRecord(dict(current.figures))
-            figures = self.evaluate(current, fitted, evaluate_config, timeout)
-            result.evaluate_metrics_clientapp[number] = MetricRecord(dict(figures))
-            if evaluate_fn and (central := evaluate_fn(number, fitted)):
-                result.evaluate_metrics_serverapp[number] = central
-            self.commit(current, fitted, rounds, begin)
-            if number < rounds and (reason := self.why_stop(number)):
-                self.session.save()
-                self.session.log(f"the run stops early after round {number} of {rounds}: {reason}")
-                self.session.run.update(stopped_early=True, reason=f"stopped early: {reason}")
-                break
         if failed:
             raise RunFailed(f"the last {failed} round(s) gave no model: {current.failure}; participation.csv names the reasons")
+        return result
 
     def take_up(self) -> None:
         """Give the strategy of a resumed run what it had kept."""
@@ -210,7 +202,7 @@ class Saveable(Strategy):
         return reply
 
     def commit(self, current: Round, arrays: ArrayRecord | None, rounds: int, begin: float) -> None:
-        """The round is over; `Session.save` writes its files, at the latest when the next one's messages are out: the clients need not wait for the disk."""
+        """The round is over. `Session.save` writes its files, normally while the clients work on the next one: they need not wait for the disk."""
         session, number = self.session, current.number
         session.save()
         session.exchange.check()

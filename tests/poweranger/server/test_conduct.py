@@ -126,22 +126,31 @@ def test_virtual_clients_that_cannot_take_part_are_not_waited_for(tmp_path: Path
     run = Run.create(tmp_path, "toy", resolve())
     with Link("127.0.0.1", 0) as link, link.run() as (grid, _):
         start_node(link.port, "C1", app=app)
-        with pytest.raises(UserError, match="0 virtual clients can take part and 1 have to: ValueError"):
+        with pytest.raises(UserError, match="0 of the 1 virtual clients that are needed can take part: ValueError"):
             conduct(grid, run, run.info["config"], threading.Event(), virtual=True)
     assert run.info["outcome"] == "failed"
 
 
 def test_a_first_model_that_is_none_is_not_taken(tmp_path: Path, start_node: Callable[..., object]) -> None:
-    app = described_app()
+    opened = threading.Event()
+    opened.set()
+    apps = {"C1": described_app(), "C2": described_app(opened)}
 
-    @app.query("initial")
-    def initial(message: Message, context: Context) -> Message:
+    @apps["C1"].query("initial")
+    def not_finite(message: Message, context: Context) -> Message:
         first = {ARRAYS: pack([np.array([1.0, np.nan])]), CONFIG: ConfigRecord({"shapes": ["2"]})}
         return Message(RecordDict(first), reply_to=message)
 
-    run = Run.create(tmp_path, "toy", resolve(parse_overrides("start-clients=1")))
+    @apps["C2"].query("initial")
+    def says_too_much(message: Message, context: Context) -> Message:
+        first = {ARRAYS: pack([np.ones(2)]), CONFIG: ConfigRecord({"shapes": ["2"], "patient": "Jane"})}
+        return Message(RecordDict(first), reply_to=message)
+
+    run = Run.create(tmp_path, "toy", resolve(parse_overrides("start-clients=2")))
     with Link("127.0.0.1", 0) as link, link.run() as (grid, _):
-        start_node(link.port, "C1", app=app)
-        with pytest.raises(RunFailed, match="no client could make the first model: C1: its model cannot be read: some of its weights are NaN"):
+        for client_id, app in apps.items():
+            start_node(link.port, client_id, app=app)
+        reasons = "C1: its model cannot be read: some of its weights are NaN or infinite; C2: its model cannot be read: .*'patient' is not declared"
+        with pytest.raises(RunFailed, match=f"no client could make the first model: {reasons}"):
             conduct(grid, run, run.info["config"], threading.Event())
     assert run.info["outcome"] == "failed"
