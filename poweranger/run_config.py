@@ -137,7 +137,7 @@ KEYS: tuple[Key, ...] = (
     Key("classes", "", "Class names in order, separated by commas; empty takes the union of the sites' classes"),
     Key("validation-fraction", 0.2, "Share of a folder's images kept for evaluation", 0.01, 0.9, reader="clients"),
     Key("seed", 0, "Seed of the first model, of sampling, of splits and of the order of images", 0, 2**31 - 1, reader="clients"),
-    Key("round-deadline", 3600.0, "Seconds after which a phase of a round ends with the answers that came", 0.1, 1e7),
+    Key("round-deadline", 3600.0, "Seconds after which a phase of a round ends with the answers that came, and before the first the wait for sites that still read their images", 0.1, 1e7),
     Key("round-grace", 2.0, "Once half of the clients have answered, the others get this many times the slowest one's seconds (at least 10 s) more; 0 waits until the deadline", 0, 1000),
     Key("client-wait", 0.0, "Seconds to wait for min-available-clients before giving up with exit code 3; 0 waits for ever", 0, 1e7),
     Key("tensorboard", False, "Write the figures as TensorBoard event files, too"),
