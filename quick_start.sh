@@ -7,11 +7,14 @@ fail() { echo "quick_start.sh: $*" >&2; exit 1; }
 
 usage() { echo "usage: ./quick_start.sh [test [PYTEST ARGUMENTS…]]"; }
 
-# The first interpreter from 3.11 to 3.13; the newest is tried first.
+# Whether an interpreter is there, and from 3.11 to 3.13.
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; }
+
+# The first interpreter that fits; the newest is tried first.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
-        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        if fits "$candidate"; then
             echo "$candidate"
             return
         fi
@@ -20,19 +23,18 @@ find_python() {
 }
 
 make_venv() {
-    if [ -x .venv/bin/python ] && .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
-        return
-    fi
+    if fits .venv/bin/python; then return; fi
+    [ -z "${PYTHON:-}" ] || fits "$PYTHON" || fail "PYTHON=$PYTHON is no Python from 3.11 to 3.13: name another by PYTHON=/path/to/python3, or unset it"
     local free_mb
     free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
     [ "$free_mb" -ge 4000 ] || fail "no space: TensorFlow and the rest need about 4 GB, $PWD has $free_mb MB free"
     rm -rf .venv
     if command -v uv >/dev/null; then
         echo "Making .venv with uv" >&2
-        uv venv --quiet --python "${PYTHON:->=3.11,<3.14}" .venv || fail "uv found no Python from 3.11 to 3.13: install one, or name one by PYTHON=/path/to/python3"
+        uv venv --quiet --python "${PYTHON:->=3.11,<3.14}" .venv || fail "uv could not make .venv; the lines above say why (a Python from 3.11 to 3.13 can be named by PYTHON=/path/to/python3)"
     else
         local python
-        python=$(find_python) || fail "no Python from 3.11 to 3.13 was found: install one (for instance: apt install python3.11 python3.11-venv), or name one by PYTHON=/path/to/python3"
+        python=${PYTHON:-$(find_python)} || fail "no Python from 3.11 to 3.13 was found: install one (for instance: apt install python3.11 python3.11-venv), or name one by PYTHON=/path/to/python3"
         echo "Making .venv with $("$python" --version)" >&2
         "$python" -m venv .venv || { rm -rf .venv; fail "$python has no venv module: install it (for instance: apt install python3-venv)"; }
     fi
