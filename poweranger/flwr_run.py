@@ -66,17 +66,19 @@ def _prepare_run(parameters: Mapping[str, Any]) -> None:
     overrides = _overrides(parameters.get("run_config_overrides") or ())
     given = run_config.from_environment(os.environ)
     values = run_config.resolve(run_config.from_pyproject(root / "pyproject.toml"), given, overrides)
-    if not _is_local(parameters.get("superlink")):
-        # A federation of its own: its server has its own folder, and nothing of this machine goes there, not even the
-        # note of a local run that was killed, or is still watched.
-        (root / origin.NOTE).unlink(missing_ok=True)
-        return
-    choose_superlink()
-    os.environ.update(QUIET | {NO_INSTALLATION: "1"})
+    local = _is_local(parameters.get("superlink"))
+    if local:
+        choose_superlink()
+        os.environ.update(QUIET | {NO_INSTALLATION: "1"})
     overridden = {run_config.BY_NAME[name].environment for name in overrides}
     environment = {name: value for name, value in os.environ.items() if name not in overridden}
     try:
-        origin.write_note(root, environment | site_environment(values))
+        if local:
+            origin.write_note(root, environment | site_environment(values))
+        else:
+            # A federation of its own: its server has its own folder, and nothing of this machine goes there, not even the
+            # note of a local run that was killed, or is still watched.
+            (root / origin.NOTE).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"the project folder {root} cannot be written ({error.strerror}): copy it to one of your own") from None
 
