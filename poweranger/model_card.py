@@ -144,9 +144,10 @@ def _privacy(run: Path, info: Mapping[str, Any], exported: Exported) -> list[str
         epsilon = _row(run, "fit_metrics", exported.round).get("epsilon")
         spent = f"epsilon {float(epsilon):.3g} at delta {config['dp-delta']:g} after round {exported.round}" if epsilon else f"epsilon not recorded {BLANK}"
         local = 2 if config["dp"] == "local" else 1  # half of it is accounted
-        noise = dict.fromkeys(f"{local * entry['noise_multiplier']:g}" for entry in info.get("privacy", {}).get("spent", []))
+        charged = dict.fromkeys(f"{local * entry['noise_multiplier']:g}" for entry in info.get("privacy", {}).get("spent", []))
+        noise = ", then ".join(charged) or f"{config['dp-noise-multiplier']:g}"
         lines.append(
-            f"- Differential privacy of each client's whole contribution, {config['dp']}: {spent} (noise multiplier {', then '.join(noise)}, "
+            f"- Differential privacy of each client's whole contribution, {config['dp']}: {spent} (noise multiplier {noise}, "
             f"clipping at {config['dp-clip']:g})." + exported.best * " The figures by which this round was chosen are not covered by it."
         )
     if config.get("secure-aggregation"):

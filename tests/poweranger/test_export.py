@@ -142,6 +142,7 @@ def test_the_card_tells_what_protected_the_sites(run: Run, tmp_path: Path) -> No
     assert "Differential privacy: off" in plain and "Secure aggregation: off" in plain
     protected = make_run(tmp_path, **{"dp": "central", "dp-noise-multiplier": 0.8, "dp-delta": 1e-5, "secure-aggregation": True, "fraction-fit": 1.0,
                                       "min-available-clients": 3, "min-fit-clients": 3, "min-evaluate-clients": 3, "min-site-examples": 50})
+    assert "(noise multiplier 0.8, clipping at 1)" in card(protected)  # no round has been charged
     protected.update(privacy={"spent": [{"noise_multiplier": z, "sampling": 1.0, "rounds": {"C1": 1}} for z in (0.5, 0.8)]})
     text = card(protected)
     assert "epsilon 2.5 at delta 1e-05 after round 1 (noise multiplier 0.5, then 0.8, clipping at 1)" in text
