@@ -23,6 +23,7 @@ class Best:
     def __init__(self, run: Run, config: Mapping[str, Any], log: Callable[[str], None]) -> None:
         self.metric, self._patience, self._log = str(config["best-metric"]), config["patience"], log
         self._since = run.info.get("patience_since", 0)
+        self._instead = ""  # the figures that the last round had, when it lacked this one
         self.round, self.value = 0, math.nan
         for row in run.tables["eval_metrics"].read():
             self._improves(int(row["round"]), as_number(row.get(self.metric)))
@@ -36,9 +37,12 @@ class Best:
         """Look at the row (or none) that round `number` has for `eval_metrics.csv`; True when it is the best so far."""
         row = rows[0] if rows else {}
         value = as_number(row.get(self.metric))
+        instead = ""
         if row and value is None:
-            names = ", ".join(name for name in row if name != "round" and as_number(row[name]) is not None)
-            self._log(f"round {number}: its evaluation has no {self.metric}, so it cannot be the best (it has {names or 'no figure'})")
+            instead = ", ".join(name for name in row if name != "round" and as_number(row[name]) is not None) or "no figure"
+            if instead != self._instead:  # a name that no round will have is told once
+                self._log(f"round {number}: its evaluation has no {self.metric}, so it cannot be the best (it has {instead})")
+        self._instead = instead
         return self._improves(number, value)
 
     def why_stop(self, number: int) -> str:

@@ -59,10 +59,11 @@ def test_nan_and_missing_figures_are_no_improvement_and_never_the_best(federate:
     assert progress["phase"] == "finished" and progress["reason"] == info["reason"] and progress["round"] == 6
 
 
-def test_a_figure_that_nobody_gives_leaves_no_best(federate: Federate) -> None:
+def test_a_figure_that_nobody_gives_leaves_no_best_and_is_told_once(federate: Federate, capsys: pytest.CaptureFixture[str]) -> None:
     run = federate("num-server-rounds=9 best-metric=dice patience=2", SITES)
     assert run.info["reason"] == "stopped early: no evaluation had dice in 2 rounds" and run.info["rounds_done"] == 2
     assert "best" not in run.info and not (run.path / "models" / "best.npz").exists()
+    assert capsys.readouterr().out.count("has no dice") == 1
 
 
 def test_a_resumed_run_waits_as_long_as_an_unbroken_one(federate: Federate) -> None:
