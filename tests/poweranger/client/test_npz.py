@@ -10,6 +10,7 @@ import pytest
 from poweranger.client import npz
 from poweranger.client.data_loader import SiteData, load_npz_split, load_site
 from poweranger.errors import UserError
+from poweranger.privacy.declared import DECLARED
 
 
 def load(path: Path, image_size: int = 32, channels: int = 0) -> SiteData:
@@ -47,6 +48,7 @@ def test_a_large_file_is_read_in_pieces(shared_data: Path, monkeypatch: pytest.M
 
 
 def test_npz_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    assert next(item for item in DECLARED["describe"] if item.name == "classes").most == npz.MOST_CLASSES  # a site with more could not describe itself
     images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2
     cases: list[tuple[dict[str, np.ndarray], str]] = [
         ({"train_images": images.astype(np.float32), "train_labels": labels}, "must be uint8"),
