@@ -92,6 +92,8 @@ class LogFile:
 
         if self.size < 2 * limit:
             await asyncio.to_thread(rotation.copy)
+        else:
+            rotation.need_room()  # before it is held: else it would be, at each look
         record.held = True
         save()
         try:

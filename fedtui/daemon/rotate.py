@@ -27,21 +27,24 @@ class Rotation:
     Raises
     ------
     OSError
-        From `copy` and `cut`, such as a full disk; the log is then as it was.
+        From `need_room`, `copy` and `cut`, such as a full disk; the log is then as it was.
     """
 
     def __init__(self, log: Path, keep: int) -> None:
         self.log, self.keep = log, keep
         self._copied = 0
 
+    def need_room(self) -> int:
+        """The log's size; an `OSError` when the disk has little more room than its copy takes: trying would fill it again and again, and runs write there, too."""
+        size, disk = self.log.stat().st_size, shutil.disk_usage(self.log.parent)
+        if disk.total and disk.free < 2 * (size - self._copied):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log))
+        return size
+
     def copy(self) -> None:
         """Copy what there is. Takes its time: not for the event loop's thread."""
         try:
-            size = self.log.stat().st_size
-            disk = shutil.disk_usage(self.log.parent)
-            if disk.total and disk.free < 2 * (size - self._copied):  # trying would fill it again and again, and runs write there, too
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log))
-            self._append(size)
+            self._append(self.need_room())
         except BaseException:
             self.discard()
             raise

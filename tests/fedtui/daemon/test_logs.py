@@ -1,6 +1,7 @@
 """Logs: rotation under a writer that keeps its descriptor, reading by offset, hostile output."""
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import pytest
 
 from fedtui.daemon.logfile import LogFile
 from fedtui.daemon.rotate import Rotation
-from fedtui.daemon.state import Record
+from fedtui.daemon.state import Record, new_record
 
 from .conftest import House
 
@@ -133,3 +134,5 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space"):  # it would take most of what a run may need
         Rotation(log, 3).copy()
     assert list(tmp_path.iterdir()) == [log]
+    with pytest.raises(OSError, match="No space"):  # nor is its writer held for that, every second
+        asyncio.run(LogFile(log, new_record("C1")).rotate_over(1000, 3, held=None, save=None))  # type: ignore[arg-type]
