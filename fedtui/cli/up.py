@@ -37,8 +37,8 @@ def up(
     notes: list[str] = []
     if wait and not roster.server_local:
         raise UserError(f"--wait needs the server here, but {roster.elsewhere}: look at its progress there")
-    if (rounds or set_ or resume) and not roster.server_local:
-        raise UserError(f"--rounds, --set and --resume are for the server, but {roster.elsewhere}: give them there")
+    if not roster.server_local and any(given is not None for given in (rounds, set_, name, resume)):
+        raise UserError(f"--rounds, --set, --name and --resume are for the server, but {roster.elsewhere}: give them there")
     if roster.server_local:
         runs = any(process["name"] == "server" and process["state"] in ACTIVE for process in client.processes())
         if not runs and not resume:
@@ -50,7 +50,8 @@ def up(
         notes += answer["notes"]
         for note in notes:
             say(note)
-        code = wait_until_ready(watch, names, timeout)
+        elsewhere = {process["name"] for process in answer["processes"] if process["state"] == "connected"}  # ready, on their machines
+        code = wait_until_ready(watch, [name for name in names if name not in elsewhere], timeout)
         if code == 0 and wait:
             code = follow_run(watch, "server", offset)
         elif code == 0:

@@ -20,7 +20,7 @@ from fedtui.daemon.oom import client_score
 
 START_S = 120.0  # for the import: from a slow disk it takes long
 FORK_S = 20.0
-AGAIN_S = 60.0  # after a failure, clients are processes of their own for so long
+AGAIN_S, LONGEST_S = 60.0, 3600.0  # after a failure, clients are processes of their own for so long; twice as long after each further one
 IDLE_S = 60.0  # without a client of its own a host only costs memory
 ROOM = 4096  # bytes for what a client's command line and environment have more than the host's own
 
@@ -45,7 +45,8 @@ class ClientHost:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._failed: tuple[float, str] | None = None  # when and why
+        self._failed: tuple[float, str] | None = None  # until when none is started, and why
+        self._pause = 0.0  # the last one after a failure; 0 once a client has been forked
         self._ended: list[int] = []  # clients to be reaped
         self._code = 0  # state of the code that it has loaded
         self._turn = asyncio.Lock()  # one request at a time: the socket holds only ten, and sending must not wait
@@ -60,7 +61,7 @@ class ClientHost:
     @property
     def failure(self) -> str:
         """Why none is started just now; "" when one can be."""
-        return self._failed[1] if self._failed and time.monotonic() < self._failed[0] + AGAIN_S else ""
+        return self._failed[1] if self._failed and time.monotonic() < self._failed[0] else ""
 
     def known(self) -> list[proc.Stat]:
         """Its present stats; none of its clients', which are processes of their own."""
@@ -97,6 +98,7 @@ class ClientHost:
                 told = json.loads(answer)
                 if "error" in told:
                     raise HostFailed(told["error"])
+                self._pause = 0.0
                 yield told["pid"]
                 with contextlib.suppress(BrokenPipeError):  # killed already: whoever watches it sees that
                     channel.send(b"go")
@@ -196,7 +198,8 @@ class ClientHost:
         with contextlib.suppress(OSError):
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
             reason = reason or (clean(lines[-1], 200) if lines else "")
-        self._failed = time.monotonic(), reason or "it ended without a word"
+        self._pause = min(2 * self._pause, LONGEST_S) or AGAIN_S
+        self._failed = time.monotonic() + self._pause, reason or "it ended without a word"
         self._starting = None
         self.close()
         return self._failed[1]

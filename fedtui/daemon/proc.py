@@ -16,6 +16,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _INFO = struct.Struct("QQ11Ii")  # struct pidfd_info, first version (linux/pidfd.h)
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11  # _IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)
 _INFO_EXIT = 8  # PIDFD_INFO_EXIT, since Linux 6.15
+KILL_S = 10.0  # from SIGKILL to the end: the kernel takes seconds to free many GB
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ async def end(find: Callable[[], set[Ident]], grace: float) -> tuple[set[Ident],
 
     Returns
     -------
-    killed, left : the processes that needed SIGKILL, and those that even so did not end within a second
+    killed, left : the processes that needed SIGKILL, and those that even so did not end within `KILL_S`
         (stuck in the kernel).
     """
     clock = asyncio.get_running_loop().time
@@ -195,7 +196,7 @@ async def end(find: Callable[[], set[Ident]], grace: float) -> tuple[set[Ident],
         told |= alive
         await gone(alive, min(deadline - clock(), 0.5))  # then look again for new children
     killed: set[Ident] = set()
-    deadline = clock() + 1
+    deadline = clock() + KILL_S
     while alive and clock() < deadline:
         for ident in alive:
             send(ident, signal.SIGKILL)

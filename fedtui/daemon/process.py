@@ -46,6 +46,7 @@ class Process:
         self.ran_s = 0.0  # how long it lived last time
         self._changed, self._ended = changed, ended
         self._known: set[Ident] = set()
+        self._left: set[Ident] = set()  # what its last stop could not end
         self._child: subprocess.Popen[bytes] | None = None
         self._birth: asyncio.Task[None] | None = None
         self._host: ClientHost | None = None  # whose fork it is
@@ -63,6 +64,12 @@ class Process:
         """Seconds since its start, whatever happened to the clock."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.record.start / proc.TICKS if self.live and self.record.pid else None
 
+    @property
+    def left(self) -> str:
+        """Why its stop is not done: what of it the kernel does not let end; "" when nothing is left."""
+        pids = ", ".join(str(ident.pid) for ident in self._left if proc.identify(ident.pid) == ident)
+        return f"the kernel does not let pid {pids} end (waiting for a disk or device)" if pids else ""
+
     def become(self, state: State, **values: object) -> None:
         """Change state and other fields of the record, and tell."""
         self.record.state = state
@@ -78,6 +85,7 @@ class Process:
         With `host` it is forked from that, soon (`born` waits for it), or executed like any other when that fails: if `refusal`
         finds room for the larger process.
         """
+        self.usage = Usage()  # the last life's would count as its own while it waits for the host
         self.become(
             State.STARTING, status="", reason="", cause="", exit_code=None, signal=0, last_lines=[], wanted=True, pid=0, start=0,
             started=time.time(), waits_for="",
@@ -195,14 +203,14 @@ class Process:
         return self.tree(stats)
 
     async def stop(self, grace: float) -> str:
-        """End the living process and all its descendants: SIGTERM, after `grace` seconds SIGKILL. Returns why something is left, else ""."""
+        """End the living process, or what is left of it, and all its descendants: SIGTERM, after `grace` seconds SIGKILL. Returns `left`."""
         over = self._over
-        self.become(State.STOPPING, wanted=False)
-        killed, left = await self.sweep(grace)
-        if left:
-            pids = ", ".join(str(ident.pid) for ident in left)
-            self.become(self.record.state, cause=f"the kernel does not let pid {pids} end (waiting for a disk or device)")
-            return self.record.cause
+        if self.live:
+            self.become(State.STOPPING, wanted=False)
+        killed, self._left = await self.sweep(grace)
+        if left := self.left:
+            self.become(self.record.state)  # tell: `view` shows it
+            return left
         await over.wait()
         if killed and grace:
             self.become(self.record.state, cause=f"did not end within {grace:g} s of SIGTERM and was killed")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import Any
 REMOTE, CONNECTED = "remote", "connected"  # role and state
 
 
-def clients(progress_file: Path, since: float, ours: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def clients(progress_file: Path, since: float, ours: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, Any]]:
     """The connected clients that are no processes of this daemon, by name.
 
     Parameters
     ----------
     progress_file : `progress.json` of the newest run; its list counts when it was written after `since`, which is when
         the server was started, in seconds since 1970.
-    ours : until when, in seconds since 1970, a client of that name has run here: a connection that is older is its, and the
-        server may take a while to see that it has ended.
+    ours : from when until when, in seconds since 1970, a client of that name has run here: a connection made meanwhile is
+        its, and the server may take a while to see that it has ended.
 
     Returns
     -------
@@ -30,8 +31,12 @@ def clients(progress_file: Path, since: float, ours: Mapping[str, float]) -> dic
         content = json.loads(progress_file.read_bytes())
         if _seconds(content["updated"]) < since:
             return {}
+        never = (math.inf, 0.0)
         nodes = [(str(node["client"]), str(node["address"]), str(node["since"]), str(node["answered"])) for node in content["nodes"]]
-        return {name: _line(name, address, joined, answered) for name, address, joined, answered in nodes if _seconds(joined) > ours.get(name, 0.0)}
+        return {
+            name: _line(name, address, joined, answered) for name, address, joined, answered in nodes
+            if not (span := ours.get(name, never))[0] <= _seconds(joined) <= span[1]
+        }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -103,7 +103,7 @@ class Supervisor:
         if server is None or not server.live:
             return {}
         active = self.active
-        ours = {name: math.inf if name in active else process.record.ended for name, process in self.table.items()}
+        ours = {name: (0.0, math.inf) if name in active else (process.record.started, process.record.ended) for name, process in self.table.items()}
         return remote.clients(progress.progress_file(self.project.results), server.record.started, ours)
 
     def shown(self) -> list[dict[str, Any]]:
@@ -153,7 +153,10 @@ class Supervisor:
         self.project.keys.check_clients(client.name for client in clients)
         if not clients and not roster.server_local:
             raise UserError("the roster has no client to start: `fedtui keys import FILE` takes what the server's operator exported, `fedtui client add` adds one")
-        notes = about_synthetic(roster, clients)
+        far = self.remote()
+        notes = [f"{client.name} is connected from {far[client.name]['address']}: not started here" for client in clients if client.name in far]
+        clients = tuple(client for client in clients if client.name not in far)
+        notes += about_synthetic(roster, clients)
         if not force:
             wish, more = self.guard.plan(wish, clients)
             notes += more
@@ -161,7 +164,8 @@ class Supervisor:
             server = self.find(SERVER)
             async with server.lock:
                 if server.live:
-                    notes.append("the server runs already" + (": settings count from its next start" if wish != RunWish() else ""))
+                    untaken = " and goes on as it was started: --rounds, --set, --name and --resume were not taken" if wish != RunWish() else ""
+                    notes.append(f"the server runs already{untaken}")
                 else:
                     self._start_server(server, roster, wish)
         else:
@@ -324,11 +328,10 @@ class Supervisor:
         async with process.lock:
             await process.abandon()  # a start that came first; it waits for the lock
             self._restarts.cancel(process)
-            if process.live:
-                return await process.stop(self.roster().stop_grace_s)
+            left = await process.stop(self.roster().stop_grace_s) if process.live or process.left else ""
             if process.record.state in (State.BACKOFF, State.HELD):
                 process.become(State.STOPPED, reason="")
-            return ""
+            return left
 
     def _ended(self, process: Process) -> None:
         """A process has ended by itself."""

@@ -22,7 +22,7 @@ def view(process: Process) -> dict[str, Any]:
         "uptime_s": None if uptime is None else round(uptime, 1),
         "restarts": record.restarts,
         "exit_code": record.exit_code,
-        "cause": record.cause,
+        "cause": process.left or record.cause,
         "cpu_percent": usage.cpu_percent if live else None,
         "rss_mb": usage.rss_mb if live else None,
         "pss_mb": usage.pss_mb if live else None,

@@ -63,6 +63,15 @@ def is_another_s() -> None:
     sleep_on()
 
 
+def has_another_s_child() -> None:
+    if os.fork() == 0:
+        (FOLDER / "child").write_text(str(os.getpid()))
+        os.setuid(65534)
+        sleep_on()
+    wait_for("child")
+    works()
+
+
 def has_grandchild() -> None:
     """A grandchild in a session of its own, whose parent is gone, and which ignores SIGTERM."""
     if os.fork() == 0:

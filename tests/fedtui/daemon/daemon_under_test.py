@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from fedtui.daemon import proc
 from fedtui.daemon.commands import Commands, RunWish
 from fedtui.daemon.guard import guard, policy
 from fedtui.daemon.guard.readings import Meter
@@ -46,6 +47,7 @@ def main() -> int:
     if (project.root / "proc").exists():
         guard.Meter = partial(Meter, project.root / "proc")  # type: ignore[misc]
     policy.ROOM_S = 3.0  # a minute in earnest
+    proc.KILL_S = 1.0  # ten in earnest
     run(project, Actors(project))
     return 0
 

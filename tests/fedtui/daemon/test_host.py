@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,8 @@ from fedtui.daemon import placement, proc
 from fedtui.daemon.host import ClientHost, HostFailed
 from fedtui.daemon.oom import CLIENT_SCORE
 from fedtui.daemon.placement import Placement, cards, place
+from fedtui.daemon.process import Process
+from fedtui.daemon.state import new_record
 from fedtui.roster import Client
 
 from .conftest import REPOSITORY, House
@@ -178,6 +181,47 @@ def test_what_a_fork_lacks_is_said(forks: Callable[[], ClientHost], tmp_path: Pa
             host.close()
 
     asyncio.run(ask())
+
+
+def test_while_it_waits_for_the_host_a_client_takes_nothing(forks: Callable[[], ClientHost], tmp_path: Path) -> None:
+    """What its last life took would count for the memory guard: as if it had grown already."""
+
+    async def wait() -> None:
+        host = forks()
+        process = Process(new_record("C1"), tmp_path / "C1.log", "mark", lambda: None, lambda _: None)
+        process.usage.rss_mb = 600.0
+        process.spawn(command(tmp_path), dict(os.environ), tmp_path, host)
+        assert process.usage.use_mb == 0
+        await process.abandon()
+        host.close()
+
+    asyncio.run(wait())
+
+
+def test_after_each_failure_in_a_row_it_is_left_alone_for_longer(forks: Callable[[], ClientHost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(client_host, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def fail() -> None:
+        host = forks()
+        works, host._command = host._command, [sys.executable, "-c", "raise SystemExit('no library')", ""]
+        with (tmp_path / "C1.log").open("wb") as log:
+            for pause in (60, 120, 240):
+                with pytest.raises(HostFailed, match="no library"):
+                    async with host.fork(command(tmp_path), dict(os.environ), tmp_path, log.fileno()):
+                        pass
+                now[0] += pause - 1
+                assert host.failure
+                now[0] += 2
+                assert not host.failure
+            host._command = works
+            with contextlib.suppress(RuntimeError):
+                async with host.fork(command(tmp_path), dict(os.environ), tmp_path, log.fileno()):
+                    raise RuntimeError
+        assert host.pid
+        host.close()
+
+    asyncio.run(fail())
 
 
 def test_a_host_that_nobody_needs_ends(forks: Callable[[], ClientHost], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,19 @@ def test_what_cannot_be_ended_is_no_success(new_house: Callable[..., House]) -> 
         assert f"C1 has not ended: the kernel does not let pid {pid} end" in house.refused(path, 409, **body)
     assert house.daemons[0].poll() is None
     os.kill(pid, signal.SIGKILL)
-    house.reach("stopped", "C1")
+    assert house.reach("stopped", "C1")["C1"]["cause"] == ""
+
+    house.cast(C1="has_another_s_child")  # it ends itself, its child does not
+    house.post("/v1/processes/C1/start")
+    house.reach("running", "C1")
+    child = int((house.root / "child").read_text())
+    house.until(lambda: os.stat(f"/proc/{child}").st_uid, 10, "its other user")
+    for path in ("/v1/processes/C1/stop", "/v1/down"):
+        assert f"the kernel does not let pid {child} end" in house.refused(path, 409)
+        assert f"pid {child}" in house.ps()["C1"]["cause"] and house.ps()["C1"]["state"] == "stopped"
+    os.kill(child, signal.SIGKILL)
+    house.until(lambda: "pid" not in house.ps()["C1"]["cause"], 10, "its end")
+    house.post("/v1/down")
 
 
 def test_what_a_dead_process_leaves_behind_is_ended(house: House) -> None:

@@ -12,15 +12,15 @@ from fedtui import certificates, keys
 from tests.fedtui.daemon.conftest import House
 
 
-def connected(root: Path, *nodes: tuple[str, str], updated: datetime.datetime | None = None) -> None:
-    """What the server says of who is connected."""
+def connected(root: Path, *nodes: tuple[str, str], minutes: float = 5) -> None:
+    """What the server says of who is connected, for so long."""
     run = root / "results" / "runs" / "20260131-120000-x"
     (run / "metrics").mkdir(parents=True, exist_ok=True)
     if not (root / "results" / "metrics").is_symlink():
         (root / "results" / "metrics").symlink_to(run / "metrics")
     now = datetime.datetime.now(datetime.UTC)
-    rows = [{"client": name, "address": address, "since": (now - datetime.timedelta(minutes=5)).isoformat(), "answered": ""} for name, address in nodes]
-    (run / "progress.json").write_text(json.dumps({"updated": (updated or now).isoformat(), "nodes": rows}))
+    rows = [{"client": name, "address": address, "since": (now - datetime.timedelta(minutes=minutes)).isoformat(), "answered": ""} for name, address in nodes]
+    (run / "progress.json").write_text(json.dumps({"updated": now.isoformat(), "nodes": rows}))
 
 
 def test_they_are_listed_beside_those_here_and_cannot_be_started(house: House) -> None:
@@ -38,10 +38,13 @@ def test_they_are_listed_beside_those_here_and_cannot_be_started(house: House) -
     for name, address in (("aachen", "192.0.2.3"), ("C2", "192.0.2.2")):
         for action in ("start", "stop", "restart", "kill"):
             assert f"{name} is connected from {address} and was not started here" in house.refused(f"/v1/processes/{name}/{action}", 409)
+    assert "C2 is connected from 192.0.2.2: not started here" in house.post("/v1/up")["notes"]
+    assert house.ps()["C2"]["state"] == "connected"
+    connected(house.root, ("C1", "127.0.0.1"), minutes=0)
     house.post("/v1/processes/C1/stop")
     assert house.ps()["C1"]["state"] == "stopped", "the server still lists the connection of the C1 that was here"
-    house.post("/v1/processes/C1/restart")
-    house.reach("running", "C1")
+    connected(house.root, ("C1", "192.0.2.1"))
+    assert house.ps()["C1"]["state"] == "connected", "before and after the one that was here"
     connected(house.root)
     assert house.ps()["C2"]["state"] == "stopped"
 
