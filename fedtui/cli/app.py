@@ -31,7 +31,7 @@ from fedtui.version import version as installed_version
 typer.core.HAS_RICH = False  # with rich at hand it writes "\[default: ...]", also where it does not print by rich
 app = typer.Typer(
     help="Federated training, run from the terminal: start it, watch it, leave it, come back to it. Without a command it opens the interface.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 not ready in time, 4 port in use, 128+N ended by signal N.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 not ready in time, 4 port in use (web only), 128+N ended by signal N.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
