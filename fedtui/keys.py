@@ -85,7 +85,7 @@ def init(project: Project, names: Sequence[str]) -> list[str]:
         make_private_folder(beside.clients)
         key = made.new_key()
         _write({beside.ca_key: made.key_text(key), beside.ca: made.certificate_text(made.make_authority(key, f"{project.root.name} (fedtui)"))})
-        _certify(beside, [*names, roster.host])
+        _certify(beside, _hosts([*names, roster.host]))
         for name in clients:
             _make_client(beside, name)
         beside.path.rename(folder.path)
@@ -193,16 +193,17 @@ def renew_client(project: Project, name: str) -> None:
 def renew_server(project: Project, names: Sequence[str] = ()) -> bool:
     """Make the server's certificate anew, for the names it had or for `names`; whether the authority's had to be, too."""
     folder = _authority(project)
+    try:
+        had = names or server_names(project)
+    except UserError as error:
+        raise UserError(f"{error}: `fedtui keys renew --name HOST` makes it anew, with the name or address that sites call the server by") from None
+    wanted = _hosts(had)  # before anything is written
     ca = made.read_certificate(folder.ca)
     ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=made.SERVER_DAYS)
     if short := ca.not_valid_after_utc < ends:
         name = str(ca.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
         _write({folder.ca: made.certificate_text(made.make_authority(made.read_key(folder.ca_key), name))})
-    try:
-        had = names or server_names(project)
-    except UserError as error:
-        raise UserError(f"{error}: `fedtui keys renew --name HOST` makes it anew, with the name or address that sites call the server by") from None
-    _certify(folder, had)
+    _certify(folder, wanted)
     return short
 
 
@@ -243,10 +244,14 @@ def _authority(project: Project) -> KeyFolder:
     return project.keys
 
 
+def _hosts(names: Sequence[str]) -> list[str]:
+    """What the server's certificate is for; a `UserError` when a name is none."""
+    return [made.check_host(name) for name in dict.fromkeys([*names, *HERE]) if name not in ("0.0.0.0", "::")]
+
+
 def _certify(folder: KeyFolder, names: Sequence[str]) -> None:
-    wanted = [made.check_host(name) for name in dict.fromkeys([*names, *HERE]) if name not in ("0.0.0.0", "::")]
     key = made.new_key()
-    certificate = made.make_server(key, wanted, made.read_certificate(folder.ca), made.read_key(folder.ca_key))
+    certificate = made.make_server(key, names, made.read_certificate(folder.ca), made.read_key(folder.ca_key))
     _write({folder.server_key: made.key_text(key), folder.server: made.certificate_text(certificate)})
 
 

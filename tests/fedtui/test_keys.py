@@ -143,7 +143,7 @@ def test_revoked_and_renewed(server: Project) -> None:
     server.keys.check_clients(["C1", "C2"])
 
 
-def test_the_servers_certificate_is_renewed_and_sites_go_on_trusting_it(server: Project) -> None:
+def test_the_servers_certificate_is_renewed_and_sites_go_on_trusting_it(server: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     ca, before = server.keys.ca.read_bytes(), server.keys.server.read_bytes()
     assert keys.renew_server(server) is False
     assert server.keys.server.read_bytes() != before and server.keys.ca.read_bytes() == ca
@@ -151,6 +151,12 @@ def test_the_servers_certificate_is_renewed_and_sites_go_on_trusting_it(server: 
     keys.renew_server(server, ["new.example.org"])
     assert keys.export(server, "C1").server_address == "new.example.org:8081"
     x509.load_pem_x509_certificate(server.keys.server.read_bytes()).verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
+    server.keys.server.unlink()
+    monkeypatch.setattr(certificates, "SERVER_DAYS", certificates.CA_DAYS + 1)  # the authority has to be renewed, too, but not by a call that fails
+    for names, said in (([], "--name HOST"), (["no name"], "'no name' is no host name")):
+        with pytest.raises(UserError, match=said):
+            keys.renew_server(server, names)
+    assert server.keys.ca.read_bytes() == ca
 
 
 def test_what_cannot_be_written_leaves_key_and_certificate_together(server: Project) -> None:
@@ -203,6 +209,11 @@ def test_the_doctor_sees_keys_that_ended_or_others_can_read_and_a_server_without
     server.keys.ca_key.chmod(0o644)
     (finding,) = check_keys(server)
     assert finding.state == "fail" and "ca.key" in finding.detail and finding.remedy.startswith("chmod")
+    server.keys.server_key.rename(away := server.keys.path / "away")
+    server.keys.ca_key.chmod(0o600)
+    (finding,) = check_keys(server)
+    assert finding.state == "fail" and "server.key is gone" in finding.detail
+    away.rename(server.keys.server_key)
     server.keys.ca_key.unlink()
     server.keys.ca.unlink()
     (finding,) = check_keys(server)
@@ -258,7 +269,7 @@ def test_the_commands_from_init_to_a_site_that_starts_no_server(alone: Fedtui, f
     assert done.code == 0 and "would make synthetic ones" in done.err
     try:
         assert [process["name"] for process in site("ps", "--json").json] == ["C2"]
-        for words in (["start", "server"], ["stop", "server"], ["up", "--wait"], ["up", "--rounds", "3"]):
+        for words in (["start", "server"], ["stop", "server"], ["up", "--wait"], ["up", "--rounds", "3"], ["up", "--name", "x"]):
             done = site(*words)
             assert done.code != 0 and "this is a site of 192.0.2.1:8081" in done.err and "Traceback" not in done.err
     finally:
