@@ -205,7 +205,8 @@ class Guard:
             if process.record.state is ProcessState.HELD and process.record.waits_for in ("memory", "return")
         ]  # fmt: skip
         promised = self._promised(any(self._forked(waiting.name) for waiting in held))
-        return View(self.reading, clients, held, promised, self._minimum() if policy.near(self.rules, self.reading) else 0)
+        near = policy.near(self.reading, policy.thresholds(self.rules, self.reading.limit_mb))
+        return View(self.reading, clients, held, promised, self._minimum() if near else 0)
 
     def _minimum(self) -> int:
         """Clients of this machine without which the present run waits; 0 when none is on."""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-LINE_BYTES = 1 << 12  # for each decision that is read back so much of the file's end at most
+LINE_BYTES = 1 << 12  # for each decision that is read back so much of the file's end at first: with many clients they are longer
 
 
 class History:
@@ -34,17 +34,25 @@ class History:
         """The last `count` decisions, oldest first; a line cut off by a crash is left out."""
         try:
             with self.path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(size - count * LINE_BYTES, 0))
-                lines = file.read().split(b"\n")
+                size, end = file.seek(0, os.SEEK_END), count * LINE_BYTES
+                while True:
+                    file.seek(max(size - end, 0))
+                    found = _decisions(file.read())
+                    if len(found) >= count or end >= size:
+                        return found[-count:]
+                    end *= 4
         except OSError:
             return []
-        found = []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                found.append(entry)
-        return found[-count:]
+
+
+def _decisions(text: bytes) -> list[dict[str, Any]]:
+    """Its whole lines."""
+    found = []
+    for line in text.split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            found.append(entry)
+    return found

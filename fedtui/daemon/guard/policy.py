@@ -84,7 +84,7 @@ class View:
     Attributes
     ----------
     promised_mb : what the living processes are expected to grow yet.
-    minimum : clients without which the run waits (`min-available-clients`); 0 when no run is on.
+    minimum : clients of this machine without which the run waits (`min-available-clients` less those elsewhere); 0 when no run is on.
     """
 
     reading: Reading
@@ -163,9 +163,9 @@ def fits(rules: MemoryRules, reading: Reading, promised_mb: float, estimate_mb: 
     return reading.available_mb - promised_mb - estimate_mb >= rules.reserve(reading.limit_mb)
 
 
-def near(rules: MemoryRules, reading: Reading) -> bool:
+def near(reading: Reading, bounds: Mapping[Step, float]) -> bool:
     """Whether so little is left that a quick fall is answered by a stop."""
-    return reading.available_mb < NEAR * thresholds(rules, reading.limit_mb)[Step.WARN]
+    return reading.available_mb < NEAR * bounds[Step.WARN]
 
 
 def fall(recent: Sequence[float]) -> float:
@@ -182,7 +182,7 @@ def _climb(state: State, view: View, bounds: Mapping[Step, float]) -> tuple[Stat
     """
     now, available = view.reading.time, view.reading.available_mb
     reached = max((step for step, bound in bounds.items() if available < bound), default=Step.CALM)
-    if available - fall(state.recent) * AHEAD_S < bounds[Step.KILL] and available < NEAR * bounds[Step.WARN]:
+    if available - fall(state.recent) * AHEAD_S < bounds[Step.KILL] and near(view.reading, bounds):
         reached = max(reached, Step.STOP_NOW)
     if view.reading.stalled >= STALLED and available < bounds[Step.HOLD]:
         reached = max(reached, Step.STOP)
@@ -226,7 +226,7 @@ def _choose(state: State, view: View, reached: Step) -> tuple[State, Decision | 
         return state, None
     left = len(view.clients) - 1
     if left < view.minimum and victim.name not in state.told:
-        text = f"{victim.name} has to be stopped: the run will wait, it needs {view.minimum} clients (min-available-clients) and {left} are left"
+        text = f"{victim.name} has to be stopped: the run will wait, it needs {view.minimum} of the clients here (min-available-clients) and {left or 'none'} {'are' if left > 1 else 'is'} left"
         return dataclasses.replace(state, told=state.told | {victim.name}), Decision("warn", reached, text, victim.name)
     why = f"it uses {victim.use_mb:.0f} MB, {excess:.0f} more than expected" if excess > ABOVE_MB else "it is the newest"
     action = {Step.STOP: "finish", Step.STOP_NOW: "stop", Step.KILL: "kill"}[reached]

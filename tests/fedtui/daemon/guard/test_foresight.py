@@ -102,3 +102,4 @@ class TestHistory:
         history = History(tmp_path / "memory-guard.jsonl")
         history.path.write_text(f'{{"text": "{"x" * LINE_BYTES}"}}\n{{"number": 1}}\n')
         assert history.last(1) == [{"number": 1}]
+        assert len(history.last(2)) == 2, "lines that many clients make long are read, too"

@@ -206,7 +206,7 @@ def test_a_client_that_ignores_the_stop_is_ended_all_the_same(small_machine: Sma
     assert ps["C3"]["exit_code"] == 128 + signal.SIGKILL
     assert {name for _, name in acts(house)} - {""} == {"C3"}
     first, *_ = (entry for entry in history(house) if entry["process"])
-    assert first["action"] == "warn" and "the run will wait, it needs 3 clients" in first["reason"]
+    assert first["action"] == "warn" and "the run will wait, it needs 3 of the clients here" in first["reason"]
     assert first["machine"]["available_mb"] > first["reserve_mb"], "in a quick fall, too, which is answered early"
     assert {ps[name]["state"] for name in ("server", "C1", "C2")} == {"running"}
 
