@@ -16,6 +16,7 @@ STEPS = {  # of the guard's ladder, in words
     "calm": "there is room", "warn": "memory becomes short", "hold": "no client is started", "stop": "a client is stopped at its round's end",
     "stop_now": "a client is stopped at once", "kill": "a client is killed",
 }  # fmt: skip
+UNKNOWN = "the kernel does not tell how much memory there is"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class MemoryRules:
     def reserve(self, limit_mb: float) -> float:
         """The reserve in MB under this limit."""
         return float(self.reserve_mb) or min(max(LEAST_RESERVE_MB, RESERVE_SHARE * limit_mb), MOST_SHARE * limit_mb)
+
+
+def beyond_limit(reserve_mb: float, limit_mb: float) -> str:
+    """What to say of a reserve that is more than there is, so that no start can leave it; else ""."""
+    return "" if reserve_mb < limit_mb else f"[tool.fedtui.memory] reserve-mb = {reserve_mb:.0f} lets no client run in {limit_mb:.0f} MB: lower it, or set 0 for the default"
 
 
 def read_rules(table: Mapping[str, Any]) -> MemoryRules:

@@ -5,6 +5,7 @@ import json
 import locale
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import typer
 from fedtui.cleaning import clean
 from fedtui.cli.context import Json, project
 from fedtui.cli.output import STATES, paint, write_json
+from fedtui.memory_rules import UNKNOWN, beyond_limit
 from fedtui.project import Project
 from fedtui.version import version
 from poweranger.errors import UserError
@@ -71,7 +73,7 @@ def check_packages(_: Project) -> list[Finding]:
     """Whether all packages are there; which versions fit is the lock file's business."""
     missing = [name for name in PACKAGES if version(name) == "not installed"]
     if missing:
-        return [Finding("packages", FAIL, f"missing: {', '.join(missing)}", f"{sys.executable} -m pip install -r requirements.txt")]
+        return [Finding("packages", FAIL, f"missing: {', '.join(missing)}", f"{_quote(sys.executable)} -m pip install -r requirements.txt")]
     return [Finding("packages", OK, ", ".join(f"{name} {version(name)}" for name in PACKAGES))]
 
 
@@ -88,7 +90,7 @@ def check_tensorflow(_: Project) -> list[Finding]:
     except (IndexError, ValueError):
         words = done.stderr.decode(errors="replace").strip().splitlines()
         reason = words[-1] if words else f"exit code {done.returncode}"
-        return [Finding("TensorFlow", FAIL, reason, f"{sys.executable} -m pip install -r requirements.txt")]
+        return [Finding("TensorFlow", FAIL, reason, f"{_quote(sys.executable)} -m pip install -r requirements.txt")]
     driver = _nvidia_gpus()
     gpus, seen = len(answer["gpus"]), len(driver)
     if gpus:
@@ -130,10 +132,10 @@ def check_keys(project: Project) -> list[Finding]:
 
     open_to_others = [path for path in (folder.path, *sorted(folder.path.rglob("*.key"))) if path.stat().st_mode & 0o077]
     if open_to_others:
-        return [Finding("keys", FAIL, f"others can read {', '.join(map(str, open_to_others))}", f"chmod -R go= {folder.path}")]
+        return [Finding("keys", FAIL, f"others can read {', '.join(map(str, open_to_others))}", f"chmod -R go= {_quote(folder.path)}")]
     at_server = folder.ca_key.exists()
-    remedy = "put a copy of it back; fedtui keys renew --name HOST makes the server's anew" if at_server else f"rm -f {folder.ca}, then fedtui keys import the site's file again"
-    gone = [path for path in (folder.ca, *([folder.server] if at_server else [])) if not path.exists()]
+    remedy = "put a copy of it back; fedtui keys renew --name HOST makes the server's anew" if at_server else f"rm -f {_quote(folder.ca)}, then fedtui keys import the site's file again"
+    gone = [path for path in (folder.ca, *([folder.server, folder.server_key] if at_server else [])) if not path.exists()]
     if gone:
         return [Finding("keys", FAIL, f"{gone[0]} is gone", remedy)]
     try:
@@ -161,11 +163,17 @@ def check_memory(project: Project) -> list[Finding]:
     from fedtui.daemon.cgroups import own_groups
     from fedtui.daemon.guard.readings import MB, Meter
 
-    count = len(project.roster().effective())
+    roster, reading = project.roster(), Meter().read()
+    count = len(roster.effective())
     wanted = SERVER_MB + count * CLIENT_MB
     need = f"server and {count} clients want about {wanted / 1024:.1f} GB, and room for their images"
     remedy = "end other programs, start fewer clients (fedtui up --clients N), or lower batch-size and image-size"
-    room = Meter().read().available_mb
+    if not (reading.total_mb or reading.group):
+        return [Finding("memory", WARN, f"{UNKNOWN}; {need}", "start as many clients as surely fit: the memory guard cannot act here")]
+    if roster.memory.guard and (text := beyond_limit(roster.memory.reserve(reading.limit_mb), reading.limit_mb)):
+        detail, _, remedy = text.rpartition(": ")
+        return [Finding("memory", FAIL, detail, remedy)]
+    room = reading.available_mb
     limit = min((limit / MB for group in own_groups() if (limit := group.limit) is not None), default=None)
     found = [Finding("memory", OK if room > wanted else WARN, f"{room / 1024:.1f} GB available; {need}", remedy if room <= wanted else "")]
     if limit is None:
@@ -233,6 +241,11 @@ def _nvidia_gpus() -> list[str]:
         match = re.search(r"^Model:\s*(.+)$", path.read_text(errors="replace"), re.MULTILINE)
         found.append(match[1].strip() if match else path.parent.name)
     return found
+
+
+def _quote(path: Path | str) -> str:
+    """As a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ import typer
 
 from fedtui.cli.context import Json, daemon
 from fedtui.cli.output import write, write_json, write_table
-from fedtui.memory_rules import STEPS
+from fedtui.memory_rules import STEPS, UNKNOWN, beyond_limit
 from fedtui.processes import CLIENT_HOST
 
 COLUMNS = {
@@ -39,8 +39,13 @@ def memory(
         held = [process for process in processes if process["state"] == "held"]
         write_json({**found, "held": held, "gpus": gpus})
         return
-    write(_machine(found["machine"], found["guard"]))
-    write(_guard(found["guard"]))
+    if limit_mb := found["machine"]["limit_mb"] or found["machine"]["total_mb"]:
+        write(_machine(found["machine"], found["guard"]))
+        write(_guard(found["guard"]))
+        if found["guard"]["state"] != "off" and (wrong := beyond_limit(found["guard"]["reserve_mb"], limit_mb)):
+            write(wrong, "yellow")
+    else:
+        write(f"{UNKNOWN}: the memory guard cannot act", "yellow")
     for gpu in gpus:
         write(f"GPU {gpu['name']}: {gpu['used_mb'] / 1024:.1f} of {gpu['total_mb'] / 1024:.1f} GB used")
     for forecast in found["guard"]["forecasts"]:

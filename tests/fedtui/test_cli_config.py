@@ -83,6 +83,11 @@ class TestDoctor:
         assert finding.state == "fail"
         assert str(os.getpid()) in finding.detail
 
+    def test_a_reserve_beyond_all_memory_is_wrong(self, alone: Fedtui) -> None:
+        (alone.folder / "pyproject.toml").write_text("[tool.flwr.app]\n[tool.fedtui.memory]\nreserve-mb = 100000000\n")
+        (finding,) = doctor.check_memory(Project.find(alone.folder))
+        assert finding.state == "fail" and "reserve-mb = 100000000 lets no client run" in finding.detail and "set 0" in finding.remedy
+
     @pytest.mark.parametrize(("main", "drop_in", "kills"), [("", "", False), ("KillUserProcesses=yes\n", "", True), ("KillUserProcesses=yes", "[Login]\nKillUserProcesses=no", False), ("#KillUserProcesses=yes", "", False)])
     def test_whether_log_out_ends_processes(self, tmp_path: Path, main: str, drop_in: str, kills: bool) -> None:
         folder = tmp_path / "etc" / "systemd" / "logind.conf.d"
