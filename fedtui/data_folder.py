@@ -113,7 +113,7 @@ def _count_npz(path: Path) -> ClassCounts:
 
     import numpy as np
 
-    classes: dict[int, int] = {}
+    classes: dict[int | str, int] = {}
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:  # np.load by itself takes a single array, too
             for split in ("train", "val"):  # a client uses no others
@@ -123,4 +123,4 @@ def _count_npz(path: Path) -> ClassCounts:
                         classes[number] = classes.get(number, 0) + size
     except (ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:  # RuntimeError: encrypted
         raise UserError(f"{path} is no readable .npz file: {error}") from None
-    return ClassCounts({str(number): classes[number] for number in sorted(classes)}, complete=True)
+    return ClassCounts({str(number): classes[number] for number in sorted(classes, key=lambda number: (isinstance(number, str), number))}, complete=True)

@@ -35,15 +35,14 @@ class Project:
         UserError
             When there is no `pyproject.toml` with `[tool.flwr.app]`.
         """
-        if start is not None:
-            folder = Path(os.path.expanduser(start)).resolve()
-            if not _is_project(folder / "pyproject.toml"):
-                raise UserError(f"{start} is no project folder: it has no pyproject.toml with [tool.flwr.app]; `fedtui init` makes one")
-            return cls(folder)
         try:
-            here = Path.cwd()
+            here = Path.cwd() if start is None else Path(os.path.expanduser(start)).resolve()
         except OSError as error:
-            raise UserError(f"the current folder is not there any more ({error.strerror}): go to another one, or use --project DIR") from None
+            raise UserError(f"the current folder is not there any more ({error.strerror}): go to another one, or use --project DIR with its full path") from None
+        if start is not None:
+            if not _is_project(here / "pyproject.toml"):
+                raise UserError(f"{start} is no project folder: it has no pyproject.toml with [tool.flwr.app]; `fedtui init` makes one")
+            return cls(here)
         for folder in (here, *here.parents):
             if _is_project(folder / "pyproject.toml"):
                 return cls(folder)

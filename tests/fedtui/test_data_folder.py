@@ -84,6 +84,8 @@ class TestNpz:
         counts = count(tmp_path / "set.npz")
         assert counts == ClassCounts({"2": 2, "10": 2}, complete=True)
         assert list(counts.classes) == ["2", "10"]
+        np.savez(tmp_path / "set.npz", train_labels=labels, val_labels=np.array(["normal"]))
+        assert list(count(tmp_path / "set.npz").classes) == ["2", "10", "normal"]
 
     def test_rubbish_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "set.npz").write_bytes(b"PK")

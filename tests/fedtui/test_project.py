@@ -46,8 +46,9 @@ def test_a_current_folder_that_was_removed_is_said(tmp_path, monkeypatch):
     (gone := tmp_path / "gone").mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(UserError, match="current folder is not there"):
-        Project.find()
+    for start in (None, Path("sub")):
+        with pytest.raises(UserError, match="current folder is not there"):
+            Project.find(start)
 
 
 def test_none_found_is_said(tmp_path, monkeypatch):
