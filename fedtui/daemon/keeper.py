@@ -52,7 +52,7 @@ class Keeper:
         if number % LOOK_EVERY == 0:
             self._supervisor.oom.tick()
             self._look_through()
-            self._supervisor.roster()  # the memory guard's switches count at once, also when nobody asks for anything
+            self._supervisor.roster()  # the memory guard's switches count within seconds, also when nobody asks for anything
             self._supervisor.save()
             self._supervisor.host.tend(any(process.live and process.record.via == HOST for process in self._supervisor.table.values()))
             self._supervisor.guard.save()
