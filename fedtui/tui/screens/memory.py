@@ -179,8 +179,8 @@ def _gpu_line(gpu: Gpu) -> str:
 
 
 def _uses(size: dict[str, Any]) -> float | None:
-    """PSS; RSS where the kernel refuses that."""
-    return size.get("rss_mb") if size.get("pss_refused") else size.get("pss_mb")
+    """PSS, brought up to date; RSS where the kernel refuses that."""
+    return size.get("use_mb")
 
 
 def _size(megabytes: float | None) -> str:

@@ -67,7 +67,7 @@ def news(processes: list[dict[str, Any]], progress: Mapping[str, Any], run: Mapp
     """What one look at the daemon sees."""
     limits = {"total_mb": 32000.0, "available_mb": 21000.0, "limit_mb": None, "swap_total_mb": 4096.0, "swap_used_mb": 0.0, "pressure": None, **machine}
     sizes = [
-        {"name": one["name"], "rss_mb": one["rss_mb"], "pss_mb": one["pss_mb"], "uss_mb": one["pss_mb"] and one["pss_mb"] - 60, "swap_mb": 0.0}
+        {"name": one["name"], "rss_mb": one["rss_mb"], "pss_mb": one["pss_mb"], "use_mb": one["pss_mb"], "uss_mb": one["pss_mb"] and one["pss_mb"] - 60, "swap_mb": 0.0}
         for one in processes if one["pss_mb"] is not None
     ]  # fmt: skip
     reserve = MemoryRules().reserve(limits["limit_mb"] or limits["total_mb"])

@@ -31,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def sizes(name: str, pss: float, uss: float, swap: float = 0.0) -> dict[str, Any]:
-    return {"name": name, "rss_mb": pss * 2, "pss_mb": pss, "uss_mb": uss, "swap_mb": swap}
+    return {"name": name, "rss_mb": pss * 2, "pss_mb": pss, "use_mb": pss, "uss_mb": uss, "swap_mb": swap}
 
 
 def two(**machine: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class TestPane:
     def test_a_guard_that_is_off_and_a_kernel_that_tells_little_are_said(self, project: Project, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             news = guarded("calm", state="off")
-            news["memory"]["processes"][1] |= {"pss_mb": None, "uss_mb": None, "swap_mb": None, "pss_refused": True}
+            news["memory"]["processes"][1] |= {"pss_mb": None, "use_mb": 860.0, "uss_mb": None, "swap_mb": None, "pss_refused": True}
             screen.app.show_news(news)
             await screen.shows("guard off", "does not tell what it shares")
             assert row(screen, "C1")[2:4] == ["860", "MB"]
