@@ -61,10 +61,11 @@ class Log:
         return before != (self.first, self.end, self.finished, self.indexed)
 
     def line(self, number: int) -> str:
-        """One clean line; empty when it has been rotated away."""
-        with self._lock:
+        """One clean line; empty when it has been rotated away, or cannot be read."""
+        with self._lock, contextlib.suppress(OSError):  # `update` says why it cannot be read
             file, number = self._place(number)
             return decode(file.line(number)) if file else ""
+        return ""
 
     def before(self, number: int) -> tuple[int, list[bytes]]:
         """A block of lines that ends before line `number`: the number of its first, and the raw lines."""
@@ -110,8 +111,20 @@ class Log:
         return None, 0
 
     def _list(self) -> None:
-        """Open what is new and let go what is gone. A rotated log goes on with the index of the log it is a copy of."""
-        old, found = self._files, [file for path in (*reversed(old_logs(self.path)), self.path) if (file := _open(path))]
+        """Open what is new and let go what is gone."""
+        found = [file for path in (*reversed(old_logs(self.path)), self.path) if (file := _open(path))]
+        try:
+            self._take(found)
+        except OSError:  # what is open has gone with its file system: what is there now is new, even where it is the same
+            if not found:
+                raise
+            with self._lock:
+                old, self.first, self._files = self._files, self.end, found
+                _close(old)
+
+    def _take(self, found: list[_File]) -> None:
+        """Go on with the files found. A rotated log goes on with the index of the log it is a copy of."""
+        old = self._files
         present = old[-1] if old else None
         shrunk = present is not None and present.there() < present.size
         if [file.identity for file in found] == [file.identity for file in old] and not shrunk:
@@ -161,7 +174,8 @@ class _File:
         return os.pread(self._descriptor, 4096, 0)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # its file system has gone
+            os.close(self._descriptor)
 
     def take_over(self, log: _File) -> None:
         """Go on with the index of the log that this file is a copy of; its last line may have stayed behind."""

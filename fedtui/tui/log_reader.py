@@ -98,12 +98,13 @@ class LogReader:
         told, news = 0.0, False
         while not self._stopped:
             self._again.clear()
-            changed = self._take_wishes()
+            news |= self._take_wishes()
+            grown, unreadable = self._update()
             try:
-                (worked, more), unreadable = self._work(), ""
-            except OSError as error:  # such as a network drive that is away: it is tried again
-                worked, more, unreadable = False, False, f"cannot be read: {error.strerror or error}"
-            news |= changed or worked or unreadable != self.unreadable
+                worked, more = self._work(grown)
+            except OSError as error:
+                worked, more, unreadable = grown, False, unreadable or f"cannot be read: {error.strerror or error}"
+            news |= worked or unreadable != self.unreadable
             self.unreadable = unreadable
             if news and (not more or time.monotonic() - told > _TELL_S):
                 with contextlib.suppress(RuntimeError):  # the interface has been left meanwhile
@@ -134,9 +135,18 @@ class LogReader:
             self._searched, self.search, self.problem = searched, None, ""
         return bool(matcher or searched)
 
-    def _work(self) -> tuple[bool, bool]:
+    def _update(self) -> tuple[bool, str]:
+        """Look for new lines; whether there are any, and which log cannot be read: such as on a network drive that is away."""
+        grown, unreadable = False, ""
+        for name, log in self.logs.items():
+            try:
+                grown |= log.update()
+            except OSError as error:  # it is tried again
+                unreadable = unreadable or f"{name} cannot be read: {error.strerror or error}"
+        return grown, unreadable
+
+    def _work(self, changed: bool) -> tuple[bool, bool]:
         """A piece of work; whether something has changed, and whether there is more to do at once."""
-        changed = any([log.update() for log in self.logs.values()])
         if any(not log.complete for log in self.logs.values()):
             return True, changed
         if self.rows is None and self.logs:

@@ -135,6 +135,25 @@ def test_a_rotation_seen_between_copy_and_cut_shows_no_line_twice(tmp_path: Path
     assert lines_of(index) == ["one", "two", "three"]
 
 
+def test_a_log_whose_file_system_was_away_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    write(path, "one", "two")
+    index = Log(path)
+    lines_of(index)
+    os.close(index._files[-1]._descriptor)
+    index._files[-1]._descriptor = -1  # no call on it succeeds any more
+    index._files[-1]._blocks.clear()
+    assert index.line(0) == ""
+    path.rename(tmp_path / "away")
+    with pytest.raises(OSError):
+        index.update()
+    (tmp_path / "away").rename(path)
+    assert lines_of(index) == ["one", "two"] and index.first == 2
+    write(path, "three")
+    assert lines_of(index) == ["one", "two", "three"]
+    index.close()
+
+
 @pytest.mark.parametrize("how", ["emptied", "replaced", "removed"])
 def test_a_log_that_others_meddle_with_is_shown_as_it_is(tmp_path: Path, how: str) -> None:
     path = tmp_path / "a.log"
@@ -446,7 +465,7 @@ def test_a_log_that_cannot_be_read_for_a_while_is_said_and_followed_again(
         await screen.shows("before")
         with monkeypatch.context() as patch:
             patch.setattr(LogRows, "update", away)
-            await screen.shows("cannot be read: Stale file handle")
+            await screen.shows("C1 cannot be read: Stale file handle")
         write(log(project, "C1"), "after")
         await screen.shows("after")
         assert "cannot be read" not in screen.text
