@@ -90,7 +90,7 @@ def summary(run: Path) -> RunSummary:
     """What a run's `run.toml` and evaluations tell; one that cannot be read counts as failed, with that as the reason."""
     try:
         info = read_info(run)
-    except (UserError, TypeError, ValueError) as error:  # the latter two for a pid that is none
+    except UserError as error:
         return RunSummary(run.name, run, "failed", str(error))
     outcome, config = info.get("outcome"), info.get("config")
     config = config if isinstance(config, dict) else {}
