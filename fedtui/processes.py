@@ -7,6 +7,8 @@ from typing import Any
 
 CLIENT_HOST = "client host"  # among the sizes of memory: it is none of the processes that somebody starts and stops
 ACTIVE = ("starting", "ready", "running", "stopping")  # states of a process that lives
+GOING_ON = ("starting", "ready", "running", "backoff", "held")  # of one that is to live: it does, or will by itself
+PHASES = {"fit": "training", "eval": "evaluating", "waiting": "waiting for clients"}  # of a run, as `progress.json` has them
 
 
 def describe(process: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fedtui.cli.output import say, seconds
 from fedtui.client import DaemonClient
-from fedtui.processes import ACTIVE, describe
+from fedtui.processes import ACTIVE, PHASES, describe
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NOT_READY = 3
 _POLL_S = 0.25
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? (?:server )?")
-_PHASES = {"fit": "training", "eval": "evaluating", "waiting": "waiting for clients"}
 
 
 class Watch:
@@ -148,7 +147,7 @@ class _Bar:
             fields["figures"] = "  ".join(figures)
         if progress.get("seconds_left") is not None:
             fields["left"] = f"about {seconds(progress['seconds_left'])} left"
-        text = f"round {number} of {rounds}, {_PHASES.get(phase, phase)}" if rounds else "starting"
+        text = f"round {number} of {rounds}, {PHASES.get(phase, phase)}" if rounds else "starting"
         self._bar.update(self._task, description=text, total=rounds, completed=done, **fields)  # type: ignore[arg-type]
 
 

@@ -28,7 +28,6 @@ from fedtui.tui.typing_ahead import TypingAhead
 from fedtui.tui.watch import Watch
 from fedtui.tui.widgets.key_bar import KeyBar
 from fedtui.tui.widgets.top_bar import TopBar
-from poweranger.errors import UserError
 
 if TYPE_CHECKING:
     from fedtui.tui.program import Program
@@ -216,7 +215,7 @@ class FedApp(TypingAhead):
         if isinstance(state, dict):
             try:
                 pane.restore(state)
-            except (TypeError, ValueError, LookupError, AttributeError, UserError) as error:
+            except (TypeError, ValueError, LookupError, AttributeError) as error:
                 self.log(f"the saved state of {place} is of no use: {error}")
 
     def remember(self) -> None:
@@ -241,7 +240,7 @@ class FedApp(TypingAhead):
         if action == "act":
             return self.pane is not None and self.pane.ABOUT_PROCESS and self._can(str(parameters[0]))
         if action == "down":
-            return bool(self.store.active)
+            return bool(self.store.going_on)
         if action == "go":
             return parameters[0] in self.places and (parameters[0] != "logs" or self.place != "logs")
         if action in ("add_client", "edit"):
@@ -286,7 +285,7 @@ class FedApp(TypingAhead):
             from fedtui.tui.dialogs import confirm, listed
 
             confirm(
-                self, "Stop everything?", f"{listed(self.store.active)}: the clients are stopped first, then the server. A run can be resumed later.",
+                self, "Stop everything?", f"{listed(self.store.going_on)}: the clients are stopped first, then the server. A run can be resumed later.",
                 "stop all", self.actions.down,
             )
 
@@ -344,17 +343,17 @@ class FedApp(TypingAhead):
         self.say(f"copied {len(text)} characters")
 
     def action_leave(self) -> None:
-        """Quit; with processes running ask what shall become of them."""
+        """Quit; with processes that would go on ask what shall become of them."""
         from fedtui.tui.dialogs import ask_to_leave
 
-        if self.store.active:
+        if self.store.going_on:
             ask_to_leave(self)
         else:
             self.leave()
 
     def leave(self, *, stopped: bool = False) -> None:
         """Close the interface. What runs goes on, unless all has been `stopped` for it."""
-        self.goes_on = [] if stopped else self.store.active
+        self.goes_on = [] if stopped else self.store.going_on
         self.remember()
         self.exit(0)
 
@@ -374,5 +373,8 @@ def open_interface(project: Project, *, read_only: bool = False, mouse: bool = T
     app.run(mouse=mouse)
     code = app.return_code or 0
     if app.goes_on:
-        print(f"fedtui: {', '.join(app.goes_on)} go on; `fedtui` comes back, `fedtui down` stops everything", file=sys.stderr)
+        from fedtui.tui.dialogs import listed
+
+        go_on = "goes on" if len(app.goes_on) == 1 else "go on"
+        print(f"fedtui: {listed(app.goes_on)} {go_on}; `fedtui` comes back, `fedtui down` stops everything", file=sys.stderr)
     return code

@@ -160,8 +160,8 @@ def ask_to_leave(app: FedApp) -> None:
         elif answer == "stop":
             app.actions.down(then=partial(app.leave, stopped=True))
 
-    active = app.store.active
-    text = f"{listed(active)} run. They go on without this interface; `fedtui` comes back to them."
-    if len(active) == 1:
-        text = f"{active[0]} runs. It goes on without this interface; `fedtui` comes back to it."
+    names = app.store.going_on
+    text = f"{listed(names)} go on without this interface; `fedtui` comes back to them."
+    if len(names) == 1:
+        text = f"{names[0]} goes on without this interface; `fedtui` comes back to it."
     app.push_screen(Choice("Quit?", text, answers), act)

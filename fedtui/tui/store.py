@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedtui.cleaning import clean
-from fedtui.processes import ACTIVE
+from fedtui.processes import ACTIVE, CLIENT_HOST, GOING_ON
 from fedtui.project import Project
 from poweranger.errors import UserError
 
@@ -55,7 +55,7 @@ class Store:
     daemon_ok, daemon_error : whether the daemon answered last time, and why it did not.
     loaded : whether the first look is done: before it, nothing is known yet.
     file : run configuration and roster as they stand in `pyproject.toml`; None before the first look. Changes as "file".
-    selected : the process that Overview and Logs are about.
+    selected : the process that Overview and Logs are about; empty when a filter hides all.
     viewed : the run that Metrics and Rounds are about; None for the newest.
     picked : the runs to lay over each other in Metrics, by name.
     pending : what has been asked of a process and is not done yet, such as {"C1": "stopping"}.
@@ -88,7 +88,7 @@ class Store:
 
     def process(self, name: str | None = None) -> dict[str, Any] | None:
         """The process called `name`, else the selected one; None when there is no such process."""
-        return next((process for process in self.processes if process["name"] == (name or self.selected)), None)
+        return next((process for process in self.processes if process["name"] == (self.selected if name is None else name)), None)
 
     @property
     def site_of(self) -> str:
@@ -105,6 +105,11 @@ class Store:
     def active(self) -> list[str]:
         """The names of the processes that run."""
         return [process["name"] for process in self.processes if process["state"] in ACTIVE]
+
+    @property
+    def going_on(self) -> list[str]:
+        """The names of those that go on when nobody looks: they run and are not being stopped, or start by themselves later."""
+        return [process["name"] for process in self.processes if process["state"] in GOING_ON]
 
     def tables(self, run: str) -> RunTables:
         """The tables of a run by name (`fit_metrics`, ...), to be read on the UI thread.
@@ -137,7 +142,7 @@ class Store:
             self._tables |= {run: found for run, found in tables.items() if run in self._wanted}
         for name, value in news.items():
             setattr(self, name, value)
-        if "runs" in changed:  # what has been removed is looked at no more
+        if "runs" in changed and self.runs:  # what has been removed is looked at no more; without any, the folder may be away for a moment
             there = {run.name for run in self.runs}
             self.viewed, self.picked = self.viewed if self.viewed in there else None, self.picked & there
         self.loaded = True
@@ -147,10 +152,11 @@ class Store:
 
     def _remember_memory(self) -> None:
         now = time.time()
-        for process in self.processes:
+        host = [size for size in self.memory.get("processes", ()) if size["name"] == CLIENT_HOST]
+        for process in (*self.processes, *host):
             if (size := process.get("pss_mb")) is not None:
                 self.history.setdefault(process["name"], deque(maxlen=HISTORY)).append((now, size))
-        for name in self.history.keys() - {process["name"] for process in self.processes}:
+        for name in self.history.keys() - {process["name"] for process in (*self.processes, *host)}:
             del self.history[name]
 
 

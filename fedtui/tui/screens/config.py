@@ -1,6 +1,7 @@
 """Configuration: the run configuration and the roster, as they stand in `pyproject.toml`, to be edited in place."""
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 from textual import events
@@ -78,7 +79,8 @@ class ConfigPane(Pane):
         panel.go(str(state.get("key")))
         self.stale.times.update({str(name): float(time) for name, time in state.get("saved", {}).items()})
         for name, value in state.get("changes", {}).items():
-            self.draft.set(name, BY_NAME[name].check(value))
+            with contextlib.suppress(UserError, KeyError):  # it is not allowed any more, or there is no such key
+                self.draft.set(name, BY_NAME[name].check(value))
 
     def take_focus(self) -> None:
         """The keys come first."""

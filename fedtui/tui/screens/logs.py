@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from fedtui.cleaning import clean
+from fedtui.processes import CLIENT_HOST
 from fedtui.tui import terminal
 from fedtui.tui.glyphs import glyph
 from fedtui.tui.log_reader import Choice
@@ -82,7 +83,7 @@ class LogsPane(Pane):
             self._found = sorted(clean(path.stem) for path in store.project.logs.glob("*.log"))
         if store.selected != self._selected:
             self._selected = store.selected
-            if store.selected not in self._names:
+            if store.selected not in (*self._names, "", CLIENT_HOST):  # these have no log
                 self._choose((store.selected,))
         states = {process["name"]: process["state"] for process in store.processes}
         states |= {name: "" for name in self._found if name not in states}

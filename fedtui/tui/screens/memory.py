@@ -25,6 +25,7 @@ from fedtui.tui.widgets.stack_chart import Layer, StackChart
 
 GPU_S = 5.0  # between two looks at the GPUs
 RECENT_S = 300
+FORKED = "clients are forked from it"
 EMPTY = "nothing runs\n\nu starts the federation; a process and its memory appear here as it starts"
 COLUMNS = (
     Column("", 1, 1), Column("PROCESS", 30, 10), Column("USES (PSS)", 10, 10, right=True), Column("STOPPING FREES", 14, 14, right=True),
@@ -89,7 +90,7 @@ class MemoryPane(Pane):
         if not changed & {"memory", "processes", "daemon"}:
             return
         machine, sizes = store.memory.get("machine", {}), {process["name"]: process for process in store.memory.get("processes", ())}
-        names = [process["name"] for process in store.processes]
+        names = [*(process["name"] for process in store.processes), CLIENT_HOST]
         limit = limit_mb(machine) if machine else None
         guard = store.memory.get("guard") or {}
         self.query_one(MachineMemory).show(machine, guard, [(name, _uses(size) or 0.0, self._style(name)) for name, size in sizes.items()])
@@ -100,12 +101,10 @@ class MemoryPane(Pane):
         listing.put([Row(name, self._cells(name, sizes.get(name, {}))) for name in names if name in sizes or name in held])
         if store.selected in sizes or store.selected in held:
             listing.go(store.selected)
-        elif listing.key is not None:  # what keys act on is what is in sight
+        elif listing.key is not None:  # what keys act on is what is in sight; the client host is no process to act on
             store.selected = listing.key
         together = sum(_uses(size) or 0.0 for size in sizes.values())
         title = f"Processes  {_size(together)} together" if len(sizes) > 1 else "Processes"
-        if CLIENT_HOST in sizes:
-            title += f", {_size(_uses(sizes[CLIENT_HOST]))} of it the client host"
         if (panel := self.query_one("#processes")).border_title != title:
             panel.border_title = title
         self._show_decisions(guard)
@@ -128,7 +127,8 @@ class MemoryPane(Pane):
 
     @on(Listing.Opened, "#sizes")
     async def _opened(self) -> None:
-        await self.fed.action_go("logs")
+        if self.store.selected != CLIENT_HOST:  # its output is no log of this list
+            await self.fed.action_go("logs")
 
     def _style(self, name: str) -> Style:
         return line_style(self.app, self._colours.of(name))
@@ -142,7 +142,7 @@ class MemoryPane(Pane):
         return (
             (glyph("selected"), colour.name if colour else "") if size else (glyph("held"), "warning"), name, _size(_uses(size)), _size(size.get("uss_mb")),
             (_size(size.get("rss_mb")), "muted"), (_swap(size.get("swap_mb")), "warning"), _size(on_gpu) if on_gpu else "",
-            (_growth(self.store.history.get(name, ())) if size else "", "muted"), (note, "warning"),
+            (_growth(self.store.history.get(name, ())) if size else "", "muted"), (note, "muted" if note == FORKED else "warning"),
         )  # fmt: skip
 
     def _note(self, name: str, size: dict[str, Any], process: dict[str, Any]) -> str:
@@ -152,7 +152,7 @@ class MemoryPane(Pane):
         forecast = next((entry for entry in (self.store.memory.get("guard") or {}).get("forecasts", ()) if entry["process"] == name), None)
         if forecast:
             return str(forecast["text"]).removeprefix(f"{name} ")
-        return "the kernel does not tell what it shares" if size.get("pss_refused") else ""
+        return "the kernel does not tell what it shares" if size.get("pss_refused") else FORKED if name == CLIENT_HOST else ""
 
     # GPUs
 

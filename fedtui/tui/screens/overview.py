@@ -137,8 +137,8 @@ class OverviewPane(Pane):
                 examples=examples.get(name, ""), round=answered.get(name, ""),
             )))  # fmt: skip
         table.show(rows, store.selected)
-        if table.selected and table.selected != store.selected:  # what keys act on is what is in sight
-            self._select(table.selected)
+        if store.processes and (table.selected or "") != store.selected:  # what keys act on is what is in sight, or nothing
+            self._select(table.selected or "")
         running, far = len(store.active), sum(process.get("role") == "remote" for process in store.processes)
         how = f"{running} of {len(store.processes) - far} run" + (f", {far} on other machines" if far else "")
         how = how if store.daemon_ok else "as last seen" if store.loaded else ""

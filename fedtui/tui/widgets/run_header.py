@@ -7,11 +7,11 @@ from typing import Any
 from textual.content import Content
 from textual.widget import Widget
 
+from fedtui.processes import PHASES
 from fedtui.tui.glyphs import MUTED, bar, colour, glyph
 from fedtui.tui.store import Store
 from fedtui.tui.widgets.process_table import age
 
-PHASES = {"fit": "training", "eval": "evaluating", "waiting": "waiting for clients"}
 BAR = 30  # cells of the bar at most
 NARROW = 90
 Parts = list[str | Content | tuple[str, str]]
@@ -64,7 +64,7 @@ class RunHeader(Widget):
     def _first(self, progress: Mapping[str, Any], run: Mapping[str, Any]) -> Content:
         outcome = str(progress.get("outcome") or "running")
         number, rounds, phase = progress.get("round") or 0, progress.get("rounds") or 0, str(progress.get("phase", ""))
-        done = number if phase in ("finished", "failed", "stopped", "waiting") or outcome != "running" else max(number - 1, 0)
+        done = max(number - 1, 0) if phase in ("fit", "eval") else number
         made_up, clients = run.get("synthetic") or [], run.get("clients") or []
         who = "" if len(made_up) == len(clients) else f" of {', '.join(made_up)}"
         badge = Content.styled(f" SYNTHETIC DATA{who} " if self.size.width > NARROW else " SYNTHETIC ", "bold reverse $warning")

@@ -194,7 +194,7 @@ class TestLeaving:
         async def script(screen: Screen) -> None:
             await screen.shows("3 of 3 run")
             await screen.press("ctrl+c")
-            await screen.shows("Quit?", "server, C1, C2 run")
+            await screen.shows("Quit?", "server, C1, C2 go on")
             await screen.press("escape")
             await screen.hides("Quit?")
             await screen.press("q", "enter")

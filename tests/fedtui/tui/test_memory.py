@@ -120,6 +120,19 @@ class TestPane:
 
         at_memory(interface, project, script)
 
+    def test_what_clients_are_forked_from_has_a_row_and_no_keys(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            seen = two()
+            seen["memory"]["processes"].append(sizes("client host", 290.0, 20.0))
+            screen.app.show_news(seen)
+            await screen.shows("810 MB together", "clients are forked from it")
+            await screen.press("G", "enter")
+            assert row(screen, "client host")[4:6] == ["290", "MB"] and (screen.app.place, screen.app.targets()) == ("memory", [])
+            await screen.press("k")
+            assert screen.app.targets() == ["C1"]
+
+        at_memory(interface, project, script)
+
     def test_growth_and_swap_are_told(self, project: Project, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             now = time.time()

@@ -150,6 +150,15 @@ class TestPanels:
 
         interface(project, script, live=False)
 
+    def test_leaving_asks_also_about_what_starts_later_and_not_about_what_is_being_stopped(self, project: Project, interface: Interface) -> None:
+        async def script(screen: Screen) -> None:
+            screen.app.show_news(news(process("server", "stopping"), process("C1", "held"), process("C2", "stopped")))
+            await screen.press("q")
+            await screen.shows("Quit?", "C1 goes on without this interface")
+            await screen.press("l")
+
+        assert interface(project, script, live=False).goes_on == ["C1"]
+
     def test_the_filter_shows_what_matches_and_escape_ends_it(self, project: Project, interface: Interface) -> None:
         async def script(screen: Screen) -> None:
             screen.app.show_news(news(*map(process, ("server", "Aachen", "Bonn"))))
@@ -172,6 +181,12 @@ class TestPanels:
             assert not screen.row("server") and "▸ C0 " in screen.text
             assert screen.app.targets() == ["C0"]
             await screen.shows("Log of C0")
+            await screen.press("slash")
+            await screen.type("x")
+            await screen.press("enter")
+            assert screen.app.targets() == [] and "▸" not in screen.text
+            await screen.press("escape")
+            assert screen.app.targets() and "▸" in screen.text
 
         interface(project, script, live=False)
 
@@ -277,6 +292,11 @@ def test_a_run_that_has_been_removed_is_looked_at_no_more(project: Project) -> N
     looker, store = Told(project), Store(project, viewed=one.path.name, picked={one.path.name, two.path.name})
     for _ in range(2):
         store.take(looker.look({}))
+    assert store.viewed == one.path.name and len(store.picked) == 2
+    (project.results / "runs").rename(project.results / "away")  # such as a drive that is mounted again
+    store.take(looker.look({}))
+    (project.results / "away").rename(project.results / "runs")
+    store.take(looker.look({}))
     assert store.viewed == one.path.name and len(store.picked) == 2
     shutil.rmtree(one.path)
     store.take(looker.look({}))
