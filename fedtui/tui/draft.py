@@ -54,7 +54,9 @@ class Draft:
             return None
         name, value = self._steps.pop()
         if value is None:
-            self.changes.pop(name, None)
+            if name not in self.changes:  # it was saved: what was wrong in the file does not come back
+                return self.undo()
+            del self.changes[name]
         else:
             self._change(name, value)
         return name

@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Form(ModalScreen[T | None], Generic[T]):
     """Answers what was typed, or None. It can be accepted when nothing is wrong.
 
-    Textual calls the handlers of each class, an overridden one not instead: a form extends this one by the methods that
-    raise `NotImplementedError`, by `ready` and `buttons`, and by handlers of other names.
+    Textual calls a handler in every class that defines it, so a handler of the same name does not replace the one here. A form
+    extends this class by the methods that raise `NotImplementedError`, by `ready` and `buttons`, and by handlers of other names.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,6 +1,7 @@
 """A table of texts with a cursor: any number of rows, of which only those are painted again that have changed."""
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -160,7 +161,7 @@ class Listing(Widget, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many lines as rows and head, where the height is `auto`."""
-        return len(self.rows) + 1 if self.rows or not self.empty else self.empty.count("\n") + 1
+        return len(self.rows) + 1 if self.rows or not self.empty else len(self._hint(width))
 
     def on_resize(self) -> None:
         """Other columns and rows fit now."""
@@ -187,7 +188,7 @@ class Listing(Widget, can_focus=True):
         """The head, a row, or nothing."""
         base, width = self.rich_style, self.size.width
         if not self.rows and self.empty:
-            lines = self.empty.split("\n")
+            lines = self._hint(width)
             y -= max((self.size.height - len(lines)) // 2, 0)
             text = lines[y] if 0 <= y < len(lines) else ""
             style = base + self._tone("muted")
@@ -203,6 +204,10 @@ class Listing(Widget, can_focus=True):
             style = base + self.get_component_rich_style("listing--cursor", partial=True)
             return self._strip(self.rows[number].cells, f"{glyph('cursor')} ", style, plain=self.has_focus)
         return self._strip(self.rows[number].cells, "  ", base)
+
+    def _hint(self, width: int) -> list[str]:
+        """What stands where there are no rows, wrapped."""
+        return [part for line in self.empty.split("\n") for part in textwrap.wrap(line, max(width, 1)) or [""]]
 
     def _strip(self, cells: Sequence[Cell], gutter: str, style: Style, *, plain: bool = False) -> Strip:
         segments = [Segment(gutter, style)]

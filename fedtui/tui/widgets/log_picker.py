@@ -54,10 +54,11 @@ class LogPicker(Widget, can_focus=True):
         shown = (tuple(name for name, _ in states), tuple(state for _, state in states), tuple(chosen))
         if shown == (self.names, self._states, self.chosen):
             return
-        if not self.has_focus and self.chosen != shown[2] and shown[2] and shown[2][-1] in shown[0]:  # else it is where its user put it
-            self._cursor = shown[0].index(shown[2][-1])
+        at = self.names[self._cursor] if self.names else ""
+        if not self.has_focus and self.chosen != shown[2] and shown[2]:  # else it stays with the log that its user put it on
+            at = shown[2][-1]
         self.names, self._states, self.chosen = shown
-        self._cursor = max(min(self._cursor, len(self.names) - 1), 0)
+        self._cursor = self.names.index(at) if at in self.names else max(min(self._cursor, len(self.names) - 1), 0)
         self.refresh()
 
     def step(self, step: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -16,6 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fedtui.tui.glyphs import MUTED, colour, glyph
+from fedtui.tui.widgets.listing import fit
 
 _PARTS = {"$success": "good", "$warning": "warning", "$error": "bad", "$accent": "accent", MUTED: "muted"}
 
@@ -194,13 +195,11 @@ class ProcessTable(ScrollView, can_focus=True, inherit_bindings=False):
     def _line(self, sign: str, cells: Sequence[Cell], base: Style) -> list[Segment]:
         segments, open_text, open_style = [], sign, base
         for column, cell in zip(self._columns, cells, strict=True):
-            text = cell.text if cell_len(cell.text) <= column.width else set_cell_size(cell.text, column.width - 1) + glyph("more")
-            space = " " * (column.width - cell_len(text))
             style = base + self._style(cell.meaning) if cell.meaning and not base.reverse else base  # reversed, it would be a patch
-            if style != open_style and text:
+            if style != open_style and cell.text:
                 segments.append(Segment(open_text, open_style))
                 open_text, open_style = "", style
-            open_text += (space + text if column.right else text + space) + " " * GAP
+            open_text += fit(cell.text, column.width, column.right) + " " * GAP
         return [*segments, Segment(open_text, open_style)]
 
     def _style(self, part: str) -> Style:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 import threading
 from collections.abc import Callable
 from typing import ClassVar
@@ -69,7 +68,7 @@ class RosterPanel(Vertical):
             self.file = store.file
         roster, listing = self.file.roster, self.query_one(Listing)
         if problem := self.file.error or self.file.roster_error:
-            listing.empty = "\n".join(textwrap.wrap(f"{problem}: mend it, it is read again at once", 72))
+            listing.empty = f"{problem}: mend it, it is read again at once"
             listing.put([])
             listing.refresh()
             entitle(self, "Clients")

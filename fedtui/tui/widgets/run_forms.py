@@ -69,6 +69,7 @@ class EvaluateForm(RunForm):
     """Asks for a folder of images that took no part in the run."""
 
     verb, module = "evaluate", "poweranger.evaluate"
+    DEFAULT_CSS = "EvaluateForm > Vertical { height: 26; }"
 
     def others(self) -> Iterable[Widget]:
         """A browser for folders."""

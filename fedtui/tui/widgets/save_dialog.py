@@ -1,16 +1,16 @@
 """What will be changed in the file, before it is."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Button, Static
 
+from fedtui.tui.dialogs import Dialog
 from fedtui.tui.glyphs import MUTED
 
 
@@ -22,7 +22,7 @@ class Change(NamedTuple):
     note: str = ""
 
 
-class SaveDialog(ModalScreen[str | None]):
+class SaveDialog(Dialog):
     """Answers "save", "discard", or None to go on editing."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -34,30 +34,20 @@ class SaveDialog(ModalScreen[str | None]):
         Binding("up,k", "scroll(-1)", show=False),
         Binding("down,j", "scroll(1)", show=False),
     ]
-    DEFAULT_CSS = """
-    SaveDialog { align: center middle; background: $background 60%; }
-    SaveDialog > Vertical { width: 76; max-width: 96%; height: auto; max-height: 90%; border: round $accent; background: $surface; padding: 1 2; }
-    SaveDialog VerticalScroll { height: auto; max-height: 50vh; margin: 1 0; }
-    SaveDialog Static { height: auto; }
-    SaveDialog Horizontal { height: 1; }
-    SaveDialog Button { margin-right: 2; min-width: 8; }
-    """
+    DEFAULT_CSS = "SaveDialog VerticalScroll { height: auto; max-height: 40vh; margin-bottom: 1; }"
 
     def __init__(self, file: str, changes: Sequence[Change]) -> None:
-        super().__init__()
-        self._file, self._changes = file, changes
+        super().__init__(f"Save {file}?", "What changes in [tool.flwr.app.config]:")
+        self._changes = changes
 
-    def compose(self) -> ComposeResult:
+    def below(self) -> Iterable[Widget]:
         """The changes, and what may be done with them."""
-        with Vertical() as box:
-            box.border_title = "Save"
-            yield Static(Content.assemble((f"{self._file}", "bold"), ("  [tool.flwr.app.config]", MUTED)))
-            with VerticalScroll(can_focus=False):
-                yield Static(Content("\n").join(map(_lines, self._changes)))
-            with Horizontal():
-                yield Button("save (w)", id="save", variant="primary", compact=True)
-                yield Button("go on editing (esc)", id="edit", compact=True)
-                yield Button("discard (d)", id="discard", variant="error", compact=True)
+        yield VerticalScroll(Static(Content("\n").join(map(_lines, self._changes))), can_focus=False)
+        yield Horizontal(
+            Button("save (w)", id="save", variant="primary", compact=True),
+            Button("go on editing (esc)", id="edit", compact=True),
+            Button("discard (d)", id="discard", variant="error", compact=True),
+        )
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by lines, where there are more changes than fit."""
