@@ -66,7 +66,7 @@ def test_a_run_learns_is_saved_and_survives_sigkill_bit_for_bit(federation: Fede
 
 
 def test_clients_killed_and_stopped_in_the_middle_of_training(federation: Federation, sites: Path, rows: Rows) -> None:
-    federation.server(ALL + "num-server-rounds=3 local-epochs=500 round-deadline=600")
+    federation.server(ALL + "num-server-rounds=3 local-epochs=500 round-deadline=600 start-clients=3")
     start_clients(federation, sites)
     federation.client("C3", "--data-dir", sorted(sites.iterdir())[0])
     federation.see("C3", "connected")
