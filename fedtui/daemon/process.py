@@ -78,12 +78,12 @@ class Process:
         self._changed()
 
     def spawn(
-        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, host: ClientHost | None = None, refusal: Refusal = lambda _: "",
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, host: ClientHost | None = None, refusal: Refusal | None = None,
     ) -> None:
         """Start it in a session of its own: no terminal, no descriptor of ours, its output straight into its log.
 
-        With `host` it is forked from that, soon (`born` waits for it), or executed like any other when that fails: if `refusal`
-        finds room for the larger process.
+        With `host` it is forked from that, soon (`born` waits for it), or executed like any other when that fails: unless
+        `refusal` finds no room for the larger process.
         """
         self.usage = Usage()  # the last life's would count as its own while it waits for the host
         self.become(
@@ -108,7 +108,7 @@ class Process:
             if self._birth is birth and self.record.state is State.STARTING and not self.record.pid:
                 self.become(State.STOPPED, wanted=False)
 
-    async def _fork(self, host: ClientHost, command: Sequence[str], environment: Mapping[str, str], folder: Path, refusal: Refusal) -> None:
+    async def _fork(self, host: ClientHost, command: Sequence[str], environment: Mapping[str, str], folder: Path, refusal: Refusal | None) -> None:
         async with self.lock:
             try:
                 log = self.log.open_for_writing()
@@ -120,7 +120,7 @@ class Process:
                     os.close(log)
             except (HostFailed, OSError) as error:
                 self.record.via, self.record.via_reason = PROCESS, f"the client host failed: {error}"
-                if reason := refusal(self):
+                if refusal and (reason := refusal(self)):
                     self.become(State.HELD, reason=reason, waits_for="memory")
                 else:
                     self._execute(command, environment, folder)

@@ -296,8 +296,8 @@ class Supervisor:
         client = client or Client(process.record.name)
         placed = self._place(client, roster)
         process.record.via, process.record.via_reason, process.record.gpu = placed.via, placed.reason, placed.gpu
-        refusal: Refusal = (lambda _: "") if force else self.guard.refusal
-        if reason := refusal(process):
+        refusal = None if force else self.guard.refusal
+        if refusal and (reason := refusal(process)):
             process.become(State.HELD, wanted=True, reason=reason, cause="", waits_for="memory")
             return
         extra = federation(self.project, roster) | {"DATA_DIR": ""} | placed.environment | client.env  # what the roster says counts
@@ -316,7 +316,7 @@ class Supervisor:
         return placed
 
     def _launch(
-        self, process: Process, command: list[str], extra: dict[str, str], host: ClientHost | None = None, refusal: Refusal = lambda _: "",
+        self, process: Process, command: list[str], extra: dict[str, str], host: ClientHost | None = None, refusal: Refusal | None = None,
     ) -> None:
         process.spawn(command, environment(self.project, process.mark, extra), self.project.root, host, refusal)
         self.save()  # at once: a daemon that is killed now leaves a process that the next one must find
