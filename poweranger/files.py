@@ -18,6 +18,17 @@ def make_private_folder(path: Path) -> Path:
     return path
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Make a file, 0600; where the disk does not take all of it, none. `FileExistsError` where there is one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def replace_file(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
     """Let `write` fill a new file, 0600, and put it in the place of `path` in one step.
 

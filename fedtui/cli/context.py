@@ -1,4 +1,4 @@
-"""What commands have in common: the project they are about, its daemon, options that several take, and new files."""
+"""What commands have in common: the project they are about, its daemon, and options that several take."""
 from __future__ import annotations
 
 import os
@@ -69,17 +69,6 @@ def parse_set(words: Sequence[str] | None, *, site_keys: bool = False) -> dict[s
             raise UserError(f"{name} is read by each client when it starts: `fedtui config set {name}=...`, then restart the clients")
     given = from_environment(os.environ)
     return {name: value for name, value in given.items() if site_keys or BY_NAME[name].reader != "site"} | typed
-
-
-def write_new(path: Path, content: bytes) -> None:
-    """Make a file, 0600; where the disk does not take all of it, none. `FileExistsError` where there is one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-    except BaseException:
-        path.unlink()
-        raise
 
 
 def _project(context: click.Context) -> Project:

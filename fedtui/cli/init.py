@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from fedtui.cli.context import write_new
 from fedtui.cli.output import say
 from poweranger.errors import UserError
-from poweranger.files import make_private_folder
+from poweranger.files import make_private_folder, write_new
 
 
 def init(

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from fedtui.cli.context import Json, project, write_new
+from fedtui.cli.context import Json, project
 from fedtui.cli.output import say, write_json, write_table
 from poweranger.errors import UserError
+from poweranger.files import write_new
 
 app = typer.Typer(help="Make, hand out and take back the keys of a federation over several machines.", no_args_is_help=True, suggest_commands=False)
 Hosts = Annotated[list[str] | None, typer.Option("--name", metavar="HOST|IP", help="What the sites call the server by; may be given again.")]
